@@ -1,0 +1,1 @@
+"""Central's durable data: the protocol `Store` and what implements it."""
