@@ -231,7 +231,8 @@ def delete(limits: Limits, *, key: str, condition: Condition | None = None) -> M
 
 def at_item(index: int, key: object, cause: AtollError) -> BulkInvalidError:
     """Say which member of a bulk request an error is about."""
-    return BulkInvalidError(index=index, key=key if isinstance(key, str) else repr(key), cause=cause)
+    name = key if isinstance(key, str) else repr(key)
+    return BulkInvalidError(index=index, key=name, cause=cause)
 
 
 def parse_condition(*, if_match: str | None, if_none_match: str | None) -> Condition | None:

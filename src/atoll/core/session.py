@@ -36,7 +36,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedOver:
-    """The session begins anew at `position`: nothing is subscribed, nothing older is vouched for."""
+    """The session begins anew at `position`: nothing is subscribed any more."""
 
     position: Position
 

@@ -28,7 +28,7 @@ from atoll.core.model import (
     Written,
 )
 from atoll.core.version import NO_VERSION, Version, Versions
-from atoll.store.protocol import Change, Changes, Found, SweepOrder, Swept, Usage
+from atoll.store.protocol import Admit, Change, Changes, Found, SweepOrder, Swept, Usage
 
 US_PER_S = 1_000_000
 
@@ -82,7 +82,14 @@ class MemoryStore:
         found = tuple(self._entries.get((namespace, key)) for key in keys)
         return Found(entries=found, position=self.position)
 
-    async def apply(self, batch: Batch, versions: Versions, *, now_us: int) -> Written:
+    async def apply(
+        self,
+        batch: Batch,
+        versions: Versions,
+        *,
+        now_us: int,
+        admit: Admit | None = None,
+    ) -> Written:
         """See `Store`.
 
         Raises:
@@ -90,7 +97,7 @@ class MemoryStore:
         """
         known = self._remembered(batch.identity)
         if known is None:
-            known = self._decide(batch, versions, now_us)
+            known = self._decide(batch, versions, now_us, admit)
             if batch.identity is not None:
                 self._origins[batch.identity.origin].by_name[batch.identity.name] = known
             repeated = False
@@ -123,7 +130,9 @@ class MemoryStore:
             raise IdempotencyKeyReusedError
         return known
 
-    def _decide(self, batch: Batch, versions: Versions, now_us: int) -> _Remembered:
+    def _decide(
+        self, batch: Batch, versions: Versions, now_us: int, admit: Admit | None
+    ) -> _Remembered:
         """Check the conditions and apply what wins."""
         assert len(versions) >= len(batch.mutations)
         fingerprint = b"" if batch.identity is None else batch.identity.fingerprint
@@ -135,6 +144,9 @@ class MemoryStore:
                 failed = (mutation.key, live_version)
                 return _Remembered(now_us, fingerprint, (), failed)
         last_of_key = {mutation.key: i for i, mutation in enumerate(batch.mutations)}
+        for key, i in last_of_key.items() if admit is not None else ():
+            entry = self._entries.get((batch.namespace, key))
+            admit(batch.mutations[i], live=rules.is_live(entry, now_us / US_PER_S))
         outcomes: dict[str, Outcome] = {}
         for key, i in last_of_key.items():
             mutation = batch.mutations[i]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from atoll.core.model import Batch, Entry, ListQuery, Page, Position, Written
+from atoll.core.model import Batch, Entry, ListQuery, Mutation, Page, Position, Written
 from atoll.core.version import Version, Versions
 
 
@@ -91,6 +91,19 @@ class SweepOrder:
     """How many rows of each kind one round handles at most."""
 
 
+class Admit(Protocol):
+    """Asked inside the transaction whether a mutation may be applied."""
+
+    def __call__(self, mutation: Mutation, *, live: bool) -> None:
+        """Return to let it pass, raise to stop the whole batch.
+
+        Args:
+            mutation: What is about to be applied.
+            live: Whether readers see a value at its key now.
+        """
+        ...
+
+
 class Store(Protocol):
     """Durable entries, their order and their log."""
 
@@ -108,21 +121,34 @@ class Store(Protocol):
         """Read entries in one snapshot."""
         ...
 
-    async def apply(self, batch: Batch, versions: Versions, *, now_us: int) -> Written:
+    async def apply(
+        self,
+        batch: Batch,
+        versions: Versions,
+        *,
+        now_us: int,
+        admit: Admit | None = None,
+    ) -> Written:
         """Apply a batch in one transaction and return when it is durable.
 
-        In this order: a batch with an identity that was applied before returns its first
-        outcomes, with `repeated`, and changes nothing; then conditions are checked against what
-        is live; then each mutation is applied if its version (its stamp, else its own from
-        `versions`) is larger than that of the entry or tombstone that is there. Every applied
-        mutation, deletions of absent keys included, leaves an entry or a tombstone and a row in
-        the log; of two mutations of one key in a batch only the last does. Batches are applied in
-        the order of the calls.
+        In this order:
+
+        1. A batch with an identity that was applied before returns its first outcomes, with
+           `repeated`, and changes nothing.
+        2. Conditions are checked against what is live.
+        3. `admit` is asked; whatever it raises stops the batch and is not remembered.
+        4. Each mutation is applied if its version (its stamp, else its own from `versions`) is
+           larger than that of the entry or tombstone that is there. Every applied mutation,
+           deletions of absent keys included, leaves an entry or a tombstone and a row in the
+           log; of two mutations of one key in a batch only the last does.
+
+        Batches are applied in the order of the calls.
 
         Args:
             batch: What to apply.
             versions: One for each mutation, growing.
             now_us: Central time, in microseconds since the Unix epoch.
+            admit: Asked once for each key, about the last of its mutations.
 
         Raises:
             ConditionFailedError: A condition does not hold. Nothing was applied.

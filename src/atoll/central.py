@@ -1,0 +1,410 @@
+"""Central: the node that stamps versions and owns the durable store.
+
+It is an `Upstream` over a `Store`. Stamps are given in the order in which batches enter the
+store's queue, and the store commits in that order, so with one central no acknowledged write
+loses to an earlier one, whatever the clocks did.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from atoll.accounts import DROPPED_PREFIX
+from atoll.clock import Clock
+from atoll.core import rules
+from atoll.core.errors import (
+    DeadlinePassedError,
+    NotArrivedError,
+    PositionTooOldError,
+    StoreError,
+)
+from atoll.core.limits import Limits
+from atoll.core.model import (
+    SYSTEM_NAMESPACE,
+    Batch,
+    Entry,
+    Include,
+    ListQuery,
+    Mutation,
+    Page,
+    Position,
+    Read,
+    Reading,
+    Written,
+)
+from atoll.core.session import (
+    Changed,
+    Downward,
+    Echo,
+    Heartbeat,
+    Hello,
+    Resumed,
+    StartedOver,
+    Subscribe,
+    Subscribed,
+    Upward,
+)
+from atoll.core.version import CENTRAL_NODE, HybridClock, version_at
+from atoll.store.protocol import Store, SweepOrder, Swept
+
+SYSTEM_ENTRIES_MAX: Final = 10_000
+"""How many entries of the system namespace are kept at hand; each request reads two of them."""
+
+FEED_PAGE_ROWS: Final = 1000
+FEED_VALUE_BYTES_MAX: Final = 16_384
+"""Larger values are not carried by the feed; who needs them asks."""
+
+SESSION_UPWARD_MAX: Final = 1000
+"""Unanswered messages of one session; its sender waits beyond that."""
+
+SWEEP_ROUNDS_MAX: Final = 100
+"""Rounds of one sweep, so that a long backlog cannot keep others from the store."""
+
+DROPPED_KEPT_US: Final = 60_000_000
+"""A dropped namespace is swept for this long, for writes that were under way when it went."""
+
+US_PER_S: Final = 1_000_000
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentralSettings:
+    """What an operator decides about central."""
+
+    sweep_interval_s: float = 1.0
+    """Pause between sweeps."""
+    outcomes_kept_s: int = 86_400
+    """How long a repeated `Idempotency-Key` finds its first outcome."""
+    log_rows_max: int = 1_000_000
+    """How many changes the feed's log reaches back."""
+
+
+class Central:
+    """See `Upstream`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        limits: Limits,
+        settings: CentralSettings | None = None,
+    ) -> None:
+        """Serve what `store` holds; the caller closes it."""
+        self._store = store
+        self._clock = clock
+        self._settings = settings or CentralSettings()
+        self._stamps = HybridClock(node=CENTRAL_NODE, floor=store.last_version)
+        self._rewrites = rules.RewriteLimiter(limits.rewrite_interval_ms)
+        self._system: OrderedDict[str, Entry | None] = OrderedDict()
+        self._system_writes = 0
+        self._advanced = asyncio.Event()
+
+    @property
+    def position(self) -> Position:
+        """The end of the feed's log."""
+        return self._store.position
+
+    # Reading.
+
+    async def read(self, request: Read) -> Reading:
+        """See `Upstream`."""
+        assert len(request.keys) == 1, request.keys
+        if request.namespace == SYSTEM_NAMESPACE:
+            key = request.keys[0]
+            position = self._store.position
+            entry = await self._system_entry(key)
+            return self._reading(entry, position)
+        return (await self.read_many(request))[0]
+
+    async def read_many(self, request: Read) -> Sequence[Reading]:
+        """See `Upstream`."""
+        found = await self._store.get(request.namespace, request.keys)
+        _require_arrived(request.at_least, found.position)
+        return [self._reading(entry, found.position) for entry in found.entries]
+
+    async def list(self, query: ListQuery) -> Page:
+        """See `Upstream`."""
+        page = await self._store.scan(query, now_us=self._clock.now_us())
+        _require_arrived(query.at_least, page.position)
+        return page
+
+    def _reading(self, entry: Entry | None, position: Position) -> Reading:
+        live = rules.is_live(entry, self._clock.now_us() / US_PER_S)
+        return Reading(entry=entry if live else None, position=position)
+
+    async def _system_entry(self, key: str) -> Entry | None:
+        """Read an entry of the system namespace, from memory if nothing was written since."""
+        if key in self._system:
+            self._system.move_to_end(key)
+            return self._system[key]
+        writes = self._system_writes
+        found = await self._store.get(SYSTEM_NAMESPACE, (key,))
+        entry = found.entries[0]
+        if writes == self._system_writes:
+            self._system[key] = entry
+            if len(self._system) > SYSTEM_ENTRIES_MAX:
+                self._system.popitem(last=False)
+        return entry
+
+    # Writing.
+
+    async def write(self, batch: Batch) -> Written:
+        """See `Upstream`.
+
+        Raises:
+            DeadlinePassedError: As there, like the others.
+        """
+        now_us = self._clock.now_us()
+        if batch.deadline_us is not None and now_us > batch.deadline_us:
+            raise DeadlinePassedError(late_us=now_us - batch.deadline_us)
+        if not batch.mutations:
+            return Written(outcomes=(), position=self._store.position)
+        for mutation in batch.mutations:
+            if mutation.stamp is not None:
+                self._stamps.observe(mutation.stamp)
+        # No await between the stamps and the store's queue: their order is the commit order.
+        versions = self._stamps.tick_many(now_us, len(batch.mutations))
+        admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
+        try:
+            written = await self._store.apply(
+                batch,
+                versions,
+                now_us=now_us,
+                admit=admission.admit if batch.rate_limited else None,
+            )
+        except BaseException:
+            admission.withdraw()
+            raise
+        if batch.namespace == SYSTEM_NAMESPACE:
+            self._system_writes += 1
+            for mutation in batch.mutations:
+                self._system.pop(mutation.key, None)
+        advanced, self._advanced = self._advanced, asyncio.Event()
+        advanced.set()
+        return written
+
+    # The feed.
+
+    async def follow(
+        self, hello: Hello, upward: AsyncIterator[Upward]
+    ) -> AsyncIterator[Downward]:
+        """See `Upstream`. The session lives until the caller closes this iterator."""
+        session = _Session(self._store, self._clock)
+        inbox: asyncio.Queue[Upward] = asyncio.Queue(SESSION_UPWARD_MAX)
+        # The reader of `upward` is a task of its own, so that a silent sender holds up nothing.
+        receiving = asyncio.create_task(_receive(upward, inbox))
+        arriving: asyncio.Task[Upward] | None = None
+        try:
+            async for message in session.open(hello):
+                yield message
+            while True:
+                advanced = self._advanced
+                async for message in session.pump():
+                    yield message
+                arriving = arriving or asyncio.create_task(inbox.get())
+                committed = asyncio.create_task(advanced.wait())
+                await asyncio.wait(
+                    {arriving, committed, receiving}, return_when=asyncio.FIRST_COMPLETED
+                )
+                committed.cancel()
+                if arriving.done():
+                    async for message in session.answer(arriving.result()):
+                        yield message
+                    arriving = None
+                elif receiving.done():
+                    return
+        finally:
+            for task in (receiving, arriving):
+                if task is not None:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    # Sweeping.
+
+    async def sweep(self) -> Swept:
+        """Remove what is dead, in rounds, until nothing is left or the rounds are used up."""
+        total = Swept()
+        for _ in range(SWEEP_ROUNDS_MAX):
+            dropped = await self._dropped()
+            now_us = self._clock.now_us()
+            swept = await self._store.sweep(
+                SweepOrder(
+                    now_us=now_us,
+                    tombstones_below=version_at(now_us, 0),
+                    outcomes_before_us=now_us - self._settings.outcomes_kept_s * US_PER_S,
+                    log_rows_max=self._settings.log_rows_max,
+                    dropped=tuple(dropped),
+                )
+            )
+            total = Swept(
+                expired=total.expired + swept.expired,
+                removed=total.removed + swept.removed,
+                dropped=total.dropped + swept.dropped,
+                forgotten=total.forgotten + swept.forgotten,
+                truncated=total.truncated + swept.truncated,
+            )
+            if not swept.dropped:
+                await self._forget_dropped(dropped, before_us=now_us - DROPPED_KEPT_US)
+            if not swept.total:
+                break
+        return total
+
+    async def sweep_forever(self) -> None:
+        """Sweep, pause, and again, until cancelled. A full disk is reported and waited out."""
+        while True:
+            try:
+                swept = await self.sweep()
+            except StoreError as error:
+                log.warning("sweep_failed", code=error.code, reason=str(error))
+            else:
+                if swept.total:
+                    log.debug(
+                        "swept",
+                        expired=swept.expired,
+                        removed=swept.removed,
+                        dropped=swept.dropped,
+                        forgotten=swept.forgotten,
+                        truncated=swept.truncated,
+                    )
+            await self._clock.sleep(self._settings.sweep_interval_s)
+
+    async def _dropped(self) -> dict[str, int]:
+        """Return the dropped namespaces and when they were dropped."""
+        page = await self._store.scan(
+            ListQuery(
+                namespace=SYSTEM_NAMESPACE,
+                prefix=DROPPED_PREFIX,
+                include=Include.VALUES,
+                values_bytes_max=FEED_VALUE_BYTES_MAX,
+            ),
+            now_us=self._clock.now_us(),
+        )
+        return {item.key.removeprefix(DROPPED_PREFIX): int(item.value or b"0") for item in page.items}
+
+    async def _forget_dropped(self, dropped: dict[str, int], *, before_us: int) -> None:
+        """Let go of dropped namespaces in which nothing was found for long enough."""
+        gone = [namespace for namespace, at_us in dropped.items() if at_us < before_us]
+        if gone:
+            mutations = [Mutation(key=DROPPED_PREFIX + namespace, value=None) for namespace in gone]
+            await self.write(Batch(namespace=SYSTEM_NAMESPACE, mutations=mutations))
+
+
+class _Admission:
+    """Counts the writes of one batch against the rule of one write a second per key.
+
+    The store asks inside the transaction, behind identity and conditions: so a repeat is never
+    refused, a write that its condition stopped is never counted, and deleting what is absent,
+    which rewrites nothing, is let through.
+    """
+
+    def __init__(self, rewrites: rules.RewriteLimiter, namespace: str, now_ms: int) -> None:
+        self._rewrites = rewrites
+        self._namespace = namespace
+        self._now_ms = now_ms
+        self._counted: list[str] = []
+
+    def admit(self, mutation: Mutation, *, live: bool) -> None:
+        """See `atoll.store.protocol.Admit`."""
+        if mutation.value is None and not live:
+            return
+        self._rewrites.accept(self._namespace, mutation.key, self._now_ms)
+        self._counted.append(mutation.key)
+
+    def withdraw(self) -> None:
+        """Uncount: the batch was not applied."""
+        for key in self._counted:
+            self._rewrites.release(self._namespace, key)
+
+
+class _Session:
+    """Central's end of one session: what is subscribed, and how far it was told."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._told = store.position
+        self._namespaces: set[str] = set()
+
+    async def open(self, hello: Hello) -> AsyncIterator[Downward]:
+        """Go on where an earlier session ended, if the log reaches back."""
+        if hello.resume_after is not None:
+            try:
+                await self._store.changes(hello.resume_after, limit=1)
+            except PositionTooOldError:
+                pass
+            else:
+                self._told = hello.resume_after
+                self._namespaces = set(hello.namespaces)
+                yield Resumed()
+                return
+        yield self._start_over()
+
+    def _start_over(self) -> StartedOver:
+        self._told = self._store.position
+        self._namespaces.clear()
+        return StartedOver(position=self._told)
+
+    async def pump(self) -> AsyncIterator[Downward]:
+        """Tell what is in the log by now. Who is slower than the log is long starts over."""
+        complete = False
+        while not complete:
+            try:
+                stretch = await self._store.changes(self._told, limit=FEED_PAGE_ROWS)
+            except PositionTooOldError:
+                yield self._start_over()
+                return
+            for change in stretch.changes:
+                if change.namespace in self._namespaces:
+                    yield _changed(change.namespace, change.entry, stretch.position)
+            self._told = stretch.position
+            complete = stretch.complete
+
+    async def answer(self, message: Upward) -> AsyncIterator[Downward]:
+        """Answer behind everything that was in the log when `message` arrived."""
+        async for told in self.pump():
+            yield told
+        match message:
+            case Subscribe(namespace=namespace):
+                self._namespaces.add(namespace)
+                yield Subscribed(namespace=namespace, position=self._told)
+            case Heartbeat(instant_ms=instant_ms):
+                yield Echo(
+                    instant_ms=instant_ms,
+                    position=self._told,
+                    central_us=self._clock.now_us(),
+                )
+
+
+def _changed(namespace: str, entry: Entry, end: Position) -> Changed:
+    """Make the message for one row of the log."""
+    small = entry.value is None or (
+        isinstance(entry.value, bytes) and len(entry.value) <= FEED_VALUE_BYTES_MAX
+    )
+    return Changed(
+        namespace=namespace,
+        entry=entry if small else replace(entry, value=b""),
+        position=replace(end, sequence=entry.sequence),
+        value_included=small,
+    )
+
+
+async def _receive(upward: AsyncIterator[Upward], inbox: asyncio.Queue[Upward]) -> None:
+    """Move messages to the inbox, waiting while it is full."""
+    async for message in upward:
+        await inbox.put(message)
+
+
+def _require_arrived(at_least: Position | None, held: Position) -> None:
+    """Refuse to answer from before the position that a request requires."""
+    if at_least is not None and (
+        at_least.incarnation != held.incarnation or at_least.sequence > held.sequence
+    ):
+        raise NotArrivedError(required=str(at_least), held=str(held))
