@@ -210,9 +210,7 @@ class Accounts:
             UnauthenticatedError: Nothing usable came, or nothing that we know.
         """
         if key is not None and email is not None:
-            return await self._principal(
-                f"{email}\n{key}", f"user/{digest_of(email.lower())}", key
-            )
+            return await self._principal(f"{email}\n{key}", f"user/{digest_of(email.lower())}", key)
         if authorization is not None:
             scheme, _, secret = authorization.partition(" ")
             secret = secret.strip()
@@ -233,9 +231,7 @@ class Accounts:
         elif key is not None:
             detail = "Missing X-Auth-Email: X-Auth-Key came without it"
         else:
-            detail = (
-                "Missing Authorization header (Bearer token), or X-Auth-Key with X-Auth-Email"
-            )
+            detail = "Missing Authorization header (Bearer token), or X-Auth-Key with X-Auth-Email"
         raise UnauthenticatedError(detail=detail, missing=True)
 
     async def _principal(self, credentials: str, key: str, secret: str) -> Principal:
@@ -461,9 +457,7 @@ class Accounts:
                     Mutation(key=f"namespace/{old.id}", value=None, condition=version),
                     Mutation(key=f"of/{account}/{old.id}", value=None),
                     Mutation(key=_title(old).key, value=None),
-                    Mutation(
-                        key=DROPPED_PREFIX + old.id, value=b"%d" % self._clock.now_us()
-                    ),
+                    Mutation(key=DROPPED_PREFIX + old.id, value=b"%d" % self._clock.now_us()),
                 )
             except ConditionFailedError:
                 continue

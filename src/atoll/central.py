@@ -192,9 +192,7 @@ class Central:
 
     # The feed.
 
-    async def follow(
-        self, hello: Hello, upward: AsyncIterator[Upward]
-    ) -> AsyncIterator[Downward]:
+    async def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
         """See `Upstream`. The session lives until the caller closes this iterator."""
         session = _Session(self._store, self._clock)
         inbox: asyncio.Queue[Upward] = asyncio.Queue(SESSION_UPWARD_MAX)
@@ -287,7 +285,9 @@ class Central:
             ),
             now_us=self._clock.now_us(),
         )
-        return {item.key.removeprefix(DROPPED_PREFIX): int(item.value or b"0") for item in page.items}
+        return {
+            item.key.removeprefix(DROPPED_PREFIX): int(item.value or b"0") for item in page.items
+        }
 
     async def _forget_dropped(self, dropped: dict[str, int], *, before_us: int) -> None:
         """Let go of dropped namespaces in which nothing was found for long enough."""

@@ -10,6 +10,9 @@ from typing import Final
 MB: Final = 10**6
 MIB: Final = 2**20
 
+KEY_BYTES_CEILING: Final = 512
+"""What URLs, indexes and clients are planned for; the limit may be set lower, not higher."""
+
 # Faces that a rule may be limited to. REST v4 is what administrators and deploy tools use; its
 # clients rewrite a key at will, so Workers KV counts rewrites only where programs write.
 FACE_REST: Final = "rest"
@@ -43,8 +46,7 @@ class Limits:
     discard_bytes_max: int = 400 * MB
 
     def __post_init__(self) -> None:
-        # LMDB keys and URL lengths are planned for keys of at most 512 bytes.
-        assert 1 <= self.key_bytes_max <= 512, self.key_bytes_max
+        assert 1 <= self.key_bytes_max <= KEY_BYTES_CEILING, self.key_bytes_max
         assert self.list_keys_min_rest <= self.list_keys_max
         assert set(self.rewrite_faces) <= set(FACES), self.rewrite_faces
 

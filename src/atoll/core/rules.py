@@ -98,9 +98,7 @@ def compact_metadata(limits: Limits, metadata: object) -> bytes | None:
     except (ValueError, TypeError, RecursionError) as error:
         raise MetadataInvalidError(detail=str(error)) from error
     if len(raw) > limits.metadata_bytes_max:
-        raise MetadataTooLargeError(
-            size_bytes=len(raw), size_bytes_max=limits.metadata_bytes_max
-        )
+        raise MetadataTooLargeError(size_bytes=len(raw), size_bytes_max=limits.metadata_bytes_max)
     return raw
 
 
@@ -310,9 +308,7 @@ class RewriteLimiter:
             return
         wait_ms = self.wait_ms(namespace, key, now_ms)
         if wait_ms:
-            raise RewriteTooSoonError(
-                key=key, retry_after_ms=wait_ms, interval_ms=self.interval_ms
-            )
+            raise RewriteTooSoonError(key=key, retry_after_ms=wait_ms, interval_ms=self.interval_ms)
         while self._accepted:
             oldest, at_ms = next(iter(self._accepted.items()))
             if at_ms + self.interval_ms > now_ms:

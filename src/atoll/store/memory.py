@@ -144,9 +144,10 @@ class MemoryStore:
                 failed = (mutation.key, live_version)
                 return _Remembered(now_us, fingerprint, (), failed)
         last_of_key = {mutation.key: i for i, mutation in enumerate(batch.mutations)}
-        for key, i in last_of_key.items() if admit is not None else ():
-            entry = self._entries.get((batch.namespace, key))
-            admit(batch.mutations[i], live=rules.is_live(entry, now_us / US_PER_S))
+        if admit is not None:
+            for key, i in last_of_key.items():
+                entry = self._entries.get((batch.namespace, key))
+                admit(batch.mutations[i], live=rules.is_live(entry, now_us / US_PER_S))
         outcomes: dict[str, Outcome] = {}
         for key, i in last_of_key.items():
             mutation = batch.mutations[i]
@@ -230,9 +231,7 @@ class MemoryStore:
             if entry.sequence == sequence:
                 changes.append(Change(namespace=namespace, entry=entry))
         end = rows[-1][0] if rows else after.sequence
-        return Changes(
-            changes=changes, position=self._at(end), complete=end == self._sequence
-        )
+        return Changes(changes=changes, position=self._at(end), complete=end == self._sequence)
 
     async def usage(self, namespace: str, *, now_us: int) -> Usage:
         """See `Store`."""
@@ -246,25 +245,10 @@ class MemoryStore:
 
     async def sweep(self, order: SweepOrder) -> Swept:
         """See `Store`."""
-        expired = removed = dropped = forgotten = 0
-        for at, entry in list(self._entries.items()):
-            if at[0] in order.dropped:
-                if dropped < order.limit:
-                    del self._entries[at]
-                    dropped += 1
-            elif entry.value is None:
-                if entry.version < order.tombstones_below and removed < order.limit:
-                    del self._entries[at]
-                    removed += 1
-            elif not rules.is_live(entry, order.now_us / US_PER_S) and expired < order.limit:
-                self._entries[at] = replace(entry, value=None, metadata=None, expiration=None)
-                expired += 1
-        for origin in self._origins.values():
-            if origin.lowest_unresolved is None:
-                for name, known in list(origin.by_name.items()):
-                    if known.at_us < order.outcomes_before_us and forgotten < order.limit:
-                        del origin.by_name[name]
-                        forgotten += 1
+        dropped = [at for at in self._entries if at[0] in order.dropped][: order.limit]
+        for at in dropped:
+            del self._entries[at]
+        expired, removed = self._bury(order)
         truncated = min(order.limit, max(0, len(self._log) - order.log_rows_max))
         if truncated:
             self._log_start = self._log[truncated - 1][0]
@@ -272,10 +256,43 @@ class MemoryStore:
         return Swept(
             expired=expired,
             removed=removed,
-            dropped=dropped,
-            forgotten=forgotten,
+            dropped=len(dropped),
+            forgotten=self._forget(order),
             truncated=truncated,
         )
+
+    def _bury(self, order: SweepOrder) -> tuple[int, int]:
+        """Turn what has expired into tombstones, and remove old tombstones."""
+        expired = [
+            at
+            for at, entry in self._entries.items()
+            if entry.value is not None and not rules.is_live(entry, order.now_us / US_PER_S)
+        ][: order.limit]
+        removed = [
+            at
+            for at, entry in self._entries.items()
+            if entry.value is None and entry.version < order.tombstones_below
+        ][: order.limit]
+        for at in expired:
+            self._entries[at] = replace(
+                self._entries[at], value=None, metadata=None, expiration=None
+            )
+        for at in removed:
+            del self._entries[at]
+        return len(expired), len(removed)
+
+    def _forget(self, order: SweepOrder) -> int:
+        """Forget outcomes that are kept for a time."""
+        old = [
+            (origin, name)
+            for origin in self._origins.values()
+            if origin.lowest_unresolved is None
+            for name, known in origin.by_name.items()
+            if known.at_us < order.outcomes_before_us
+        ][: order.limit]
+        for origin, name in old:
+            del origin.by_name[name]
+        return len(old)
 
     async def close(self) -> None:
         """See `Store`."""
