@@ -1,0 +1,1 @@
+"""The tests of Atoll. Shared helpers are imported as `tests.…`."""
