@@ -293,6 +293,11 @@ class RewriteLimiter:
         self.interval_ms = interval_ms
         self._accepted: OrderedDict[tuple[str, str], int] = OrderedDict()
 
+    @property
+    def keys_held(self) -> int:
+        """How many keys are remembered."""
+        return len(self._accepted)
+
     def wait_ms(self, namespace: str, key: str, now_ms: int) -> int:
         """Return how long until this key may be written again, 0 for now."""
         last_ms = self._accepted.get((namespace, key))

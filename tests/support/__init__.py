@@ -1,0 +1,1 @@
+"""What tests share: clocks, servers and generators of values."""
