@@ -1,0 +1,111 @@
+"""Puts the commands together, and turns whatever ends one into a message and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from typer.exceptions import TyperException
+
+from atoll import __version__
+from atoll.cli import accounts, bulk, keys, namespaces, offline, server, transfer
+from atoll.cli.exits import Exit, exit_code
+from atoll.cli.output import Out
+from atoll.core.errors import AtollError, RemoteError
+
+app: Final = typer.Typer(
+    name="atoll",
+    help="A self-hosted Workers KV. `atoll dev` starts one here; the other commands use it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        sys.stdout.write(f"atoll {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """A self-hosted Workers KV. `atoll dev` starts one here; the other commands use it."""
+
+
+server.register(app)
+for group, name, text in (
+    (namespaces.app, "namespace", "Namespaces: sets of keys with a title."),
+    (keys.app, "key", "One key at a time."),
+    (bulk.app, "bulk", "Many keys from a file, in the formats of wrangler."),
+):
+    app.add_typer(group, name=name, help=text, no_args_is_help=True)
+transfer.register(app)
+for group, name, text in (
+    (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
+    (accounts.tokens_app, "token", "API tokens."),
+):
+    app.add_typer(group, name=name, help=text, no_args_is_help=True)
+offline.register(app)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        args: What stands behind the program's name.
+
+    Returns:
+        The exit code.
+    """
+    options = args[: args.index("--")] if "--" in args else args
+    out = Out(as_json="--json" in options)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(args, out)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE_CLOSED
+    return code
+
+
+def _run(args: Sequence[str], out: Out) -> int:
+    try:
+        code: object = app(args=list(args), prog_name="atoll", standalone_mode=False)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        if context is not None and not out.as_json:
+            out.note(f"{context.get_usage()}\nTry '{context.command_path} --help'.")
+        out.error(code="usage", message=error.format_message())
+        return Exit.USAGE
+    except AtollError as error:
+        facts: dict[str, object] = {}
+        name = error.code
+        if isinstance(error, RemoteError):
+            name = error.remote_code
+            facts["status"] = error.status
+        out.error(code=name, message=str(error), facts=facts)
+        return exit_code(error)
+    except typer.Abort:
+        out.error(code="aborted", message="not confirmed; nothing was changed")
+        return Exit.REFUSED
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        out.error(code="os_error", message=str(error))
+        return Exit.REFUSED
+    return code if isinstance(code, int) else Exit.DONE
