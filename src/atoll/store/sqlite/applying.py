@@ -115,7 +115,11 @@ class Outcomes(Sequence[Outcome]):
 
 
 async def apply(
-    transaction: Transaction, batch: Batch, versions: Versions, now_us: int
+    transaction: Transaction,
+    batch: Batch,
+    versions: Versions,
+    now_us: int,
+    admit: Admit | None = None,
 ) -> Written | AtollError:
     """Apply a batch, or return the error that says why not; nothing was applied then."""
     assert len(versions) >= len(batch.mutations), (len(versions), len(batch.mutations))
@@ -128,6 +132,10 @@ async def apply(
     keys = [mutation.key.encode() for mutation in batch.mutations]
     current = await _look_up(transaction, batch.namespace, keys)
     failed = _broken_condition(batch.mutations, keys, current, now_us // US_PER_S)
+    if failed is None and admit is not None:
+        refused = _refused(admit, batch.mutations, keys, current, now_us // US_PER_S)
+        if refused is not None:
+            return refused
     outcomes = Outcomes(versions=(), lost={})
     if failed is None:
         outcomes = await _write(transaction, batch, keys, versions, current)
@@ -172,6 +180,24 @@ def _broken_condition(
             version = None if there is None else there.live_version(now_s)
             if not rules.holds(mutation.condition, version):
                 return ConditionFailedError(key=mutation.key, version_current=version)
+    return None
+
+
+def _refused(
+    admit: Admit,
+    mutations: Sequence[Mutation],
+    keys: Sequence[bytes],
+    current: dict[bytes, _Current],
+    now_s: int,
+) -> AtollError | None:
+    """Return what `admit` says against the last mutation of any key."""
+    last = dict(zip(keys, mutations, strict=True))
+    try:
+        for key, mutation in last.items():
+            there = current.get(key)
+            admit(mutation, live=there is not None and there.live_version(now_s) is not None)
+    except AtollError as error:
+        return error
     return None
 
 

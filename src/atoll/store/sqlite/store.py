@@ -15,7 +15,7 @@ from atoll.core.errors import SealingKeyWrongError, StoreInUseError
 from atoll.core.model import Batch, ListQuery, Page, Position, Written
 from atoll.core.version import Version, Versions
 from atoll.store import sealing
-from atoll.store.protocol import Changes, Found, SweepOrder, Swept, Usage
+from atoll.store.protocol import Admit, Changes, Found, SweepOrder, Swept, Usage
 from atoll.store.sealing import RandomBytes, Seal, Sealing
 from atoll.store.sqlite import applying, schema, sweeping
 from atoll.store.sqlite.driver import Access, Database
@@ -131,14 +131,16 @@ class SqliteStore:
         """See `Store`."""
         return self._reader.get(namespace, keys)
 
-    async def apply(self, batch: Batch, versions: Versions, *, now_us: int) -> Written:
+    async def apply(
+        self, batch: Batch, versions: Versions, *, now_us: int, admit: Admit | None = None
+    ) -> Written:
         """See `Store`.
 
         Raises:
             ConditionFailedError: As there, like the others.
         """
         return await self._writer.submit(
-            lambda transaction: applying.apply(transaction, batch, versions, now_us),
+            lambda transaction: applying.apply(transaction, batch, versions, now_us, admit),
             weight=len(batch.mutations),
         )
 
