@@ -32,6 +32,7 @@ from atoll.store.sealing import (
     Sealer,
 )
 from atoll.store.sqlite.driver import Database, Row
+from atoll.store.protocol import Admit
 from atoll.store.sqlite.records import INLINE_BYTES_MAX, split
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
