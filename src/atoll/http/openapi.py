@@ -14,13 +14,15 @@ from atoll.core.limits import Limits
 
 _MARK: Final = "$limit"
 
+# Read when the module is, which is before there is a loop that reading could hold up.
+_SOURCE: Final = resources.files("atoll.http").joinpath("openapi.json").read_bytes()
+
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 
 def document(limits: Limits) -> bytes:
     """Return the document as a node with these limits serves it."""
-    source = resources.files("atoll.http").joinpath("openapi.json").read_bytes()
-    return msgspec.json.encode(_filled(cast("Json", msgspec.json.decode(source)), asdict(limits)))
+    return msgspec.json.encode(_filled(cast("Json", msgspec.json.decode(_SOURCE)), asdict(limits)))
 
 
 def _filled(part: Json, limits: dict[str, int]) -> Json:
