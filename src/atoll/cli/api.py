@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -24,6 +24,7 @@ ANSWER_TEXT_MAX: Final = 300
 NAMESPACE_ID_DIGITS: Final = 32
 
 Json = dict[str, Any]
+Document = TypeVar("Document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,20 @@ class Api:
     async def v1(self, method: str, path: str, **options: Any) -> Answer:  # noqa: ANN401 - httpx's
         """Call `/v1` below its namespaces."""
         return self._answer(await self._send(method, f"/v1/namespaces/{path}", **options))
+
+    async def document(self, path: str, params: dict[str, str], kind: type[Document]) -> Document:
+        """Get a document of a known type, which is faster to read than any.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        response = await self._send("GET", path, params=params)
+        if response.is_error:
+            raise self._refusal(response)
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except msgspec.MsgspecError as error:
+            raise self._not_ours(response) from error
 
     @asynccontextmanager
     async def value(self, namespace: str, key: str) -> AsyncGenerator[httpx.Response]:

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from atoll import __version__
-from atoll.cli import accounts, bulk, keys, namespaces, offline, server, transfer
+from atoll.cli import accounts, bulk, exporting, importing, keys, local, namespaces
 from atoll.cli.exits import Exit, exit_code
 from atoll.cli.output import Out
 from atoll.core.errors import AtollError, RemoteError
@@ -43,20 +43,21 @@ def root(
     """A self-hosted Workers KV. `atoll dev` starts one here; the other commands use it."""
 
 
-server.register(app)
+local.register_servers(app)
 for group, name, text in (
     (namespaces.app, "namespace", "Namespaces: sets of keys with a title."),
     (keys.app, "key", "One key at a time."),
     (bulk.app, "bulk", "Many keys from a file, in the formats of wrangler."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
-transfer.register(app)
+exporting.register(app)
+importing.register(app)
 for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
-offline.register(app)
+local.register_upkeep(app)
 
 
 def run(args: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from typing import Final
 
 from atoll.core.errors import (
     AtollError,
+    BodyInvalidError,
     ConditionFailedError,
     ConfigError,
     ForbiddenError,
@@ -55,6 +56,7 @@ _BY_STATUS: Final[dict[int, Exit]] = {
 
 _BY_ERROR: Final[tuple[tuple[type[AtollError], Exit], ...]] = (
     (ConfigError, Exit.USAGE),
+    (BodyInvalidError, Exit.USAGE),
     (NotFoundError, Exit.NOT_FOUND),
     (UnauthenticatedError, Exit.NOT_ALLOWED),
     (ForbiddenError, Exit.NOT_ALLOWED),

@@ -23,7 +23,8 @@ app: Final = typer.Typer()
 
 PIECE_BYTES: Final = 2**20
 STDIN: Final = Path("-")
-LIST_PAGE_KEYS: Final = 1000
+SHORT_LISTING: Final = 100
+"""Longer ones take pages as long as the server gives them."""
 
 KeyName = Annotated[
     str, typer.Argument(help="The key. Behind `--` it may begin with a dash.", metavar="KEY")
@@ -156,18 +157,19 @@ async def listing(
     api: Api, namespace_id: str, *, prefix: str, after: str | None, limit: int | None
 ) -> AsyncIterator[Json]:
     """Yield the keys of a namespace as `/v1` lists them, asking for page after page."""
-    left = limit
+    left = sys.maxsize if limit is None else limit
     params: dict[str, str | int] = {"prefix": prefix}
     if after is not None:
         params["start_after"] = after
-    while left is None or left > 0:
-        size = LIST_PAGE_KEYS if left is None else min(left, LIST_PAGE_KEYS)
-        answer = await api.v1("GET", f"{namespace_id}/keys", params={**params, "limit": size})
-        for row in answer.result["keys"]:
+    if left <= SHORT_LISTING:
+        params["limit"] = left
+    while True:
+        answer = await api.v1("GET", f"{namespace_id}/keys", params=params)
+        for row in answer.result["keys"][:left]:
             yield row
-        if answer.result["list_complete"]:
+        left -= len(answer.result["keys"])
+        if answer.result["list_complete"] or left <= 0:
             return
-        left = None if left is None else left - len(answer.result["keys"])
         params = {"prefix": prefix, "cursor": answer.result["cursor"]}
 
 

@@ -1,52 +1,22 @@
-"""What is done in a data folder itself: `init`, `backup`, `restore`, `seal`, and `config`."""
+"""What is done to a data folder while no server runs on it."""
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-import typer
 
 from atoll.accounts import EVERY_ACCOUNT, Permission, Principal
-from atoll.cli.command import Here, local
+from atoll.cli.command import Here
 from atoll.cli.folder import CREDENTIALS_NAME, write_credentials
-from atoll.cli.server import make_credentials
+from atoll.cli.running import make_credentials
 from atoll.core.errors import StoreExistsError
 from atoll.serve import opened, run, sealing_key_of
 
-DEFAULT_ACCOUNT: Final = "default"
-DEFAULT_EMAIL: Final = "admin@atoll.localhost"
 INIT_TOKEN: Final = "first"  # noqa: S105 - a name, not a secret
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `app`."""
-    local(app, "init")(init)
-    local(app, "config")(config)
-
-
-def config(here: Here) -> None:
-    """Show every setting, its value, and where that came from."""
-    rows = list(here.loaded.rows())
-    document = [{"name": name, "value": value, "from": origin} for name, value, origin in rows]
-    here.out.table(document, ("SETTING", "VALUE", "FROM"), rows)
-
-
-def init(
-    here: Here,
-    *,
-    account: Annotated[str, typer.Option(help="The first account's name.")] = DEFAULT_ACCOUNT,
-    email: Annotated[
-        str, typer.Option(help="Who the global key belongs to (`X-Auth-Email`).")
-    ] = DEFAULT_EMAIL,
-    save: Annotated[
-        bool, typer.Option("--save", help="Keep the credentials in the data folder, too.")
-    ] = False,
-) -> None:
-    """Make the data folder of a real deployment: store, sealing key, account, token, global key.
-
-    Token and key are shown this once, and may do everything. `atoll central` then serves the
-    folder.
-    """
-    run(_init(here, account_name=account, email=email, save=save))
+def initialise(here: Here, *, account_name: str, email: str, save: bool) -> None:
+    """See `atoll init`."""
+    run(_init(here, account_name=account_name, email=email, save=save))
 
 
 async def _init(here: Here, *, account_name: str, email: str, save: bool) -> None:

@@ -1,32 +1,29 @@
-"""`atoll dev` and `atoll central`: the commands that run a server, and `atoll env` beside them."""
+"""Running a server: `atoll dev`, which makes what it needs and says so, and `atoll central`."""
 
 import contextlib
 import shlex
 import shutil
 import sys
-from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import structlog
-import typer
 
 from atoll import __version__
 from atoll.accounts import EVERY_ACCOUNT, Account, Namespace, Permission, Principal
-from atoll.cli.command import Here, local
+from atoll.cli.command import Here
 from atoll.cli.folder import (
     Credentials,
     Dev,
     read_credentials,
-    read_dev,
     remove_dev,
     write_credentials,
     write_dev,
 )
 from atoll.cli.output import Out
 from atoll.config import Config
-from atoll.core.errors import AccountNotFoundError, UnauthenticatedError, UnavailableError
+from atoll.core.errors import AccountNotFoundError, UnauthenticatedError
 from atoll.serve import Opened, configure_log, opened, run, serve
 
 DEV_EMAIL: Final = "dev@atoll.localhost"
@@ -37,34 +34,16 @@ DEV_TOKEN: Final = "atoll dev"  # noqa: S105 - a name, not a secret
 log = structlog.stdlib.get_logger()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `app`."""
-    local(app, "dev", also=(_HOST, _PORT))(dev)
-    local(app, "central", also=(_HOST, _PORT))(central)
-    local(app, "env")(env)
-
-
-def _flag(name: str, kind: object, text: str, metavar: str) -> Parameter:
-    option = typer.Option(f"--{name}", help=text, metavar=metavar)
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-
-
-_HOST: Final = _flag(
-    "host", str | None, "Where to listen. [ATOLL_HOST; default: 127.0.0.1]", "ADDRESS"
-)
-_PORT: Final = _flag(
-    "port", int | None, "The port; 0 takes a free one. [ATOLL_PORT; default: 8780]", "PORT"
-)
-
-
-def dev(here: Here) -> None:
-    """Start Atoll here, with everything it needs to be tried.
-
-    The first start makes an account, a token and a namespace in the data folder; later ones find
-    everything as it was. Ctrl-C stops it.
-    """
+def run_dev(here: Here) -> None:
+    """See `atoll dev`."""
     configure_log(here.config)
     run(_dev(here))
+
+
+def run_central(here: Here) -> None:
+    """See `atoll central`."""
+    configure_log(here.config)
+    run(_central(here))
 
 
 async def _dev(here: Here) -> None:
@@ -180,46 +159,7 @@ def _program() -> str:
     return str(called)
 
 
-def central(here: Here) -> None:
-    """Serve a data folder that `atoll init` made: central, for real.
-
-    It logs to standard error. SIGTERM stops it, after the requests that have begun.
-    """
-    configure_log(here.config)
-    run(_central(here))
-
-
 async def _central(here: Here) -> None:
     async with opened(here.config, create=False) as node:
         await serve(node, lambda url: log.info("central_started", url=url))
     log.info("central_stopped")
-
-
-def _running(data: Path) -> Dev:
-    running = read_dev(data)
-    if running is None:
-        raise UnavailableError(
-            f"nothing runs on the data folder {data}: start `atoll dev` there first."
-        )
-    return running
-
-
-def env(here: Here) -> None:
-    """Print what tells other clients of the Atoll that runs here, for a shell to evaluate.
-
-    `eval "$(atoll env)"` sets it for wrangler, Cloudflare's SDKs and this program, and
-    `NAMESPACE_ID` for commands that you type.
-    """
-    running = _running(here.config.data)
-    variables = {
-        "ATOLL_URL": running.central,
-        "ATOLL_TOKEN": running.token,
-        "ATOLL_ACCOUNT_ID": running.account_id,
-        "CLOUDFLARE_API_BASE_URL": f"{running.central}/client/v4",
-        "CLOUDFLARE_BASE_URL": f"{running.central}/client/v4",
-        "CLOUDFLARE_API_TOKEN": running.token,
-        "CLOUDFLARE_ACCOUNT_ID": running.account_id,
-        "NAMESPACE_ID": running.namespace_id,
-    }
-    lines = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-    here.out.result(variables, "\n".join(lines))

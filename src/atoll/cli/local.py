@@ -1,0 +1,121 @@
+"""The commands that work in a data folder: they run its server, make it, and look after it.
+
+What they do is imported when they are called: it needs the whole server, which a command that
+only sends a request can do without.
+"""
+
+import shlex
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from atoll.cli.command import Here, local
+from atoll.cli.folder import Dev, read_dev
+from atoll.core.errors import UnavailableError
+
+ACCOUNT: Final = "default"
+EMAIL: Final = "admin@atoll.localhost"
+
+
+def _flag(name: str, kind: object, text: str, metavar: str) -> Parameter:
+    """Make an option that is a setting."""
+    option = typer.Option(f"--{name}", help=text, metavar=metavar)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+LISTEN: Final = (
+    _flag("host", str | None, "Where to listen. [ATOLL_HOST; default: 127.0.0.1]", "ADDRESS"),
+    _flag("port", int | None, "The port; 0 takes a free one. [ATOLL_PORT; default: 8780]", "PORT"),
+)
+
+
+def register_servers(app: typer.Typer) -> None:
+    """Add the commands that run a server."""
+    local(app, "dev", also=LISTEN)(dev)
+    local(app, "env")(env)
+
+
+def register_upkeep(app: typer.Typer) -> None:
+    """Add the commands of a real deployment."""
+    local(app, "init")(init)
+    local(app, "central", also=LISTEN)(central)
+    local(app, "config")(config)
+
+
+def dev(here: Here) -> None:
+    """Start Atoll here, with everything it needs to be tried.
+
+    The first start makes an account, a token and a namespace in the data folder; later ones find
+    everything as it was. Ctrl-C stops it.
+    """
+    from atoll.cli.running import run_dev  # noqa: PLC0415 - see above
+
+    run_dev(here)
+
+
+def central(here: Here) -> None:
+    """Serve a data folder that `atoll init` made.
+
+    It logs to standard error. SIGTERM stops it, after the requests that have begun.
+    """
+    from atoll.cli.running import run_central  # noqa: PLC0415 - see above
+
+    run_central(here)
+
+
+def _running(data: Path) -> Dev:
+    running = read_dev(data)
+    if running is None:
+        raise UnavailableError(f"nothing runs on the data folder {data}: start `atoll dev` first")
+    return running
+
+
+def env(here: Here) -> None:
+    """Print the environment in which other clients use the Atoll that runs here.
+
+    `eval "$(atoll env)"` sets it for wrangler, for Cloudflare's SDKs and for this program, and
+    NAMESPACE_ID for what you type.
+    """
+    running = _running(here.config.data)
+    variables = {
+        "ATOLL_URL": running.central,
+        "ATOLL_TOKEN": running.token,
+        "ATOLL_ACCOUNT_ID": running.account_id,
+        "CLOUDFLARE_API_BASE_URL": f"{running.central}/client/v4",
+        "CLOUDFLARE_BASE_URL": f"{running.central}/client/v4",
+        "CLOUDFLARE_API_TOKEN": running.token,
+        "CLOUDFLARE_ACCOUNT_ID": running.account_id,
+        "NAMESPACE_ID": running.namespace_id,
+    }
+    lines = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    here.out.result(variables, "\n".join(lines))
+
+
+def init(
+    here: Here,
+    *,
+    account: Annotated[str, typer.Option(help="The first account's name.")] = ACCOUNT,
+    email: Annotated[
+        str, typer.Option(help="Whom the global key belongs to (X-Auth-Email).")
+    ] = EMAIL,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the credentials in the data folder, too.")
+    ] = False,
+) -> None:
+    """Make the data folder of a real deployment: store, sealing key, account, token, global key.
+
+    Token and global key are shown this once, and may do everything. `atoll central` serves the
+    folder.
+    """
+    from atoll.cli.offline import initialise  # noqa: PLC0415 - see above
+
+    initialise(here, account_name=account, email=email, save=save)
+
+
+def config(here: Here) -> None:
+    """Show every setting, its value, and where that came from."""
+    rows = list(here.loaded.rows())
+    document = [{"name": name, "value": value, "from": origin} for name, value, origin in rows]
+    here.out.table(document, ("SETTING", "VALUE", "FROM"), rows)
