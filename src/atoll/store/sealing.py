@@ -66,7 +66,7 @@ class Sealer:
         self._context = namespace.encode() + b"\0"
 
     def seal(
-        self, plain: bytes | memoryview, *, key: bytes, sequence: int, part: int, bound: bytes = b""
+        self, plain: bytes | memoryview, key: bytes, sequence: int, part: int, *, bound: bytes = b""
     ) -> bytes:
         """Seal one part of a write.
 
@@ -81,7 +81,7 @@ class Sealer:
         return self._aead.encrypt(nonce, plain, self._context + key + bound)
 
     def unseal(
-        self, sealed: bytes, *, key: bytes, sequence: int, part: int, bound: bytes = b""
+        self, sealed: bytes, key: bytes, sequence: int, part: int, *, bound: bytes = b""
     ) -> bytes:
         """Open what `seal` made of the same part of the same write.
 

@@ -2,9 +2,8 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Final, NamedTuple, cast, overload
+from dataclasses import dataclass
+from typing import Final, cast, overload
 
 from atoll.core import rules
 from atoll.core.errors import (
@@ -23,7 +22,8 @@ from atoll.core.model import (
     OutcomeKind,
     Written,
 )
-from atoll.core.version import Version, Versions
+from atoll.core.version import NODE_BITS, Version, Versions
+from atoll.store.protocol import Admit
 from atoll.store.sealing import (
     PART_FIRST_CHUNK,
     PART_METADATA,
@@ -32,11 +32,13 @@ from atoll.store.sealing import (
     Sealer,
 )
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.protocol import Admit
 from atoll.store.sqlite.records import INLINE_BYTES_MAX, split
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
+
+VERSION_STEP: Final = 1 << NODE_BITS
+"""How far the versions are apart that central stamps a batch with."""
 
 FEW_KEYS: Final = 4
 """Up to so many keys are looked up one by one, which is quicker than as an array."""
@@ -64,27 +66,32 @@ _UNBURY: Final = "DELETE FROM tombstones WHERE namespace = ? AND key = ?"
 BURY: Final = "REPLACE INTO tombstones (namespace, key, version, sequence) VALUES (?, ?, ?, ?)"
 DELETE: Final = "DELETE FROM entries WHERE namespace = ? AND key = ?"
 _LOG: Final = "INSERT INTO log (sequence, namespace, key, version) VALUES (?, ?, ?, ?)"
+_LOG_RUN: Final = """
+INSERT INTO log (sequence, namespace, key, version)
+SELECT ?1 + k.rowid, ?2, k.value, ?3 + (k.rowid - 1) * ?4 FROM carray(?5) k
+"""
 _CHUNK: Final = "INSERT INTO chunks (blob, n, seal, sealed) VALUES (?, ?, ?, ?)"
-DOOM: Final = "INSERT INTO doomed (blob) VALUES (?)"
 
 _KINDS: Final = (OutcomeKind.APPLIED, OutcomeKind.LOST)
 
 
-class _Current(NamedTuple):
-    """What there is of a key; a tombstone has no size."""
+_Current = tuple[bytes, Version, int, int | None, int | None, int | None, int | None]
+"""What there is of a key: key, version, sequence, expiration, size, size of the sealed metadata,
+whether in chunks. A tombstone has no size."""
+_VERSION: Final = 1
+_SIZE: Final = 4
 
-    key: bytes
-    version: Version
-    sequence: int
-    expiration: int | None
-    size: int | None
-    metadata_sealed_bytes: int | None
-    chunked: int | None
+_Part = list[tuple[bytes, Mutation, Version]]
+"""Some mutations that win, with their keys in UTF-8 and their versions."""
 
-    def live_version(self, now_s: int) -> Version | None:
-        """Return the version that readers see."""
-        dead = self.size is None or (self.expiration is not None and self.expiration <= now_s)
-        return None if dead else self.version
+
+def _live_version(there: _Current | None, now_s: int) -> Version | None:
+    """Return the version that readers see."""
+    if there is None:
+        return None
+    _, version, _, expiration, size, _, _ = there
+    dead = size is None or (expiration is not None and expiration <= now_s)
+    return None if dead else version
 
 
 def held_bytes(key: bytes, size: int, metadata_sealed_bytes: int | None) -> int:
@@ -153,19 +160,16 @@ async def _look_up(
     if number is None:
         return {}
     query = transaction.database.query
-    found: dict[bytes, _Current] = {}
+    found: list[Row] = []
     if len(keys) <= FEW_KEYS:
         for key in keys:
-            for row in query(_CURRENT, (number, key)):
-                found[key] = _Current._make(cast("_CurrentRow", row))
-        return found
+            found += query(_CURRENT, (number, key))
+        return {row[0]: row for row in cast("list[_Current]", found)}
     for at in range(0, len(keys), SLICE_ROWS):
         part = keys[at : at + SLICE_ROWS]
-        for row in transaction.database.query_each(_CURRENT_MANY, number, part):
-            current = _Current._make(cast("_CurrentRow", row))
-            found[current.key] = current
+        found += transaction.database.query_each(_CURRENT_MANY, number, part)
         await transaction.pause()
-    return found
+    return {row[0]: row for row in cast("list[_Current]", found)}
 
 
 def _broken_condition(
@@ -177,8 +181,7 @@ def _broken_condition(
     """Return the error about the first condition that does not hold."""
     for mutation, key in zip(mutations, keys, strict=True):
         if mutation.condition is not None:
-            there = current.get(key)
-            version = None if there is None else there.live_version(now_s)
+            version = _live_version(current.get(key), now_s)
             if not rules.holds(mutation.condition, version):
                 return ConditionFailedError(key=mutation.key, version_current=version)
     return None
@@ -195,8 +198,7 @@ def _refused(
     last = dict(zip(keys, mutations, strict=True))
     try:
         for key, mutation in last.items():
-            there = current.get(key)
-            admit(mutation, live=there is not None and there.live_version(now_s) is not None)
+            admit(mutation, live=_live_version(current.get(key), now_s) is not None)
     except AtollError as error:
         return error
     return None
@@ -211,24 +213,25 @@ async def _write(
 ) -> Outcomes:
     """Write what wins; of two mutations of one key the last stands for both."""
     mutations = batch.mutations
-    last = {key: i for i, key in enumerate(keys)}
+    last = dict(zip(keys, range(len(keys)), strict=True))
     stamped = [mutation.stamp or versions[i] for i, mutation in enumerate(mutations)]
-    winners: list[tuple[bytes, int]] = []
     lost: dict[int, Outcome] = {}
-    records, database = transaction.records, transaction.database
     eager_bytes = VALUE_INLINE_BYTES_MAX
-    for key, i in last.items():
-        there = current.get(key)
-        if there is None or there.version < stamped[i]:
-            winners.append((key, i))
+    for key, there in current.items():
+        i = last[key]
+        if there[_VERSION] < stamped[i]:
             continue
-        number = transaction.number_or_new(batch.namespace)
-        entry = records.find(
-            database, number, batch.namespace, mutations[i].key, chunk=eager_bytes > 0
+        entry = transaction.records.find(
+            transaction.database,
+            transaction.number_or_new(batch.namespace),
+            batch.namespace,
+            mutations[i].key,
+            chunk=eager_bytes > 0,
         )
-        eager_bytes -= there.size or 0
-        lost[i] = Outcome(kind=OutcomeKind.LOST, version=there.version, current=entry)
+        eager_bytes -= there[_SIZE] or 0
+        lost[i] = Outcome(kind=OutcomeKind.LOST, version=there[_VERSION], current=entry)
         await transaction.pause()
+    winners = [(key, i) for key, i in last.items() if i not in lost]
     if winners:
         await _write_winners(transaction, batch, winners, stamped, current)
     if len(last) < len(keys):
@@ -240,91 +243,6 @@ async def _write(
     return Outcomes(versions=stamped, lost=lost)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Rows:
-    """The rows that a slice of a batch writes."""
-
-    puts: list[Row] = field(default_factory=list[Row])
-    unburied: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
-    buried: list[tuple[int, bytes, int, int]] = field(
-        default_factory=list[tuple[int, bytes, int, int]]
-    )
-    deleted: list[tuple[int, bytes]] = field(default_factory=list[tuple[int, bytes]])
-    log: list[tuple[int, int, bytes, int]] = field(
-        default_factory=list[tuple[int, int, bytes, int]]
-    )
-    doomed: list[tuple[int]] = field(default_factory=list[tuple[int]])
-    large: list[tuple[int, bytes, bytes]] = field(default_factory=list[tuple[int, bytes, bytes]])
-    keys: int = 0
-    size_bytes: int = 0
-
-    def replace(self, number: int, key: bytes, there: _Current | None, *, buried: bool) -> None:
-        """Take away what is there, as far as writing over it does not."""
-        if there is None:
-            return
-        if there.size is None:
-            if not buried:
-                self.unburied.append((number, key))
-            return
-        self.keys -= 1
-        self.size_bytes -= held_bytes(key, there.size, there.metadata_sealed_bytes)
-        if there.chunked:
-            self.doomed.append((there.sequence,))
-        if buried:
-            self.deleted.append((number, key))
-
-    def add(  # noqa: PLR0917 - once for each row of a bulk, where names cost
-        self,
-        number: int,
-        key: bytes,
-        mutation: Mutation,
-        version: Version,
-        sequence: int,
-        sealer: Sealer,
-    ) -> None:
-        """Add an entry or a tombstone."""
-        value, metadata, sealed = mutation.value, mutation.metadata, None
-        if value is None:
-            self.buried.append((number, key, version, sequence))
-            return
-        size = len(value)
-        self.keys += 1
-        self.size_bytes += len(key) + size
-        if metadata is not None:
-            self.size_bytes += len(metadata)
-            metadata = sealer.seal(metadata, key=key, sequence=sequence, part=PART_METADATA)
-        if size > INLINE_BYTES_MAX:
-            self.large.append((sequence, key, value))
-        else:
-            sealed = sealer.seal(value, key=key, sequence=sequence, part=PART_VALUE)
-        self.puts.append(
-            (
-                number,
-                key,
-                version,
-                sequence,
-                mutation.expiration,
-                size,
-                sealer.seal_id,
-                metadata,
-                sealed,
-            )
-        )
-
-    def write(self, database: Database) -> None:
-        """Write them, all but the large values."""
-        for sql, rows in (
-            (_PUT, self.puts),
-            (_LOG, self.log),
-            (_UNBURY, self.unburied),
-            (BURY, self.buried),
-            (DELETE, self.deleted),
-            (DOOM, self.doomed),
-        ):
-            if rows:
-                database.run_many(sql, rows)
-
-
 async def _write_winners(
     transaction: Transaction,
     batch: Batch,
@@ -333,28 +251,107 @@ async def _write_winners(
     current: dict[bytes, _Current],
 ) -> None:
     """Write the mutations that win, slice by slice."""
+    database, head, mutations = transaction.database, transaction.head, batch.mutations
     number = transaction.number_or_new(batch.namespace)
     sealer = transaction.sealing.sealer(batch.namespace)
-    mutations = batch.mutations
     sequence = transaction.take_sequences(len(winners))
-    remaining = iter(winners)
-    while part := list(islice(remaining, SLICE_ROWS)):
-        rows = _Rows()
-        for key, i in part:
-            sequence += 1
-            rows.log.append((sequence, number, key, stamped[i]))
-            rows.replace(number, key, current.get(key), buried=mutations[i].value is None)
-            rows.add(number, key, mutations[i], stamped[i], sequence, sealer)
-        rows.write(transaction.database)
-        transaction.doomed.update(blob for (blob,) in rows.doomed)
-        transaction.account(number, keys=rows.keys, size_bytes=rows.size_bytes)
-        for blob, key, value in rows.large:
+    for at in range(0, len(winners), SLICE_ROWS):
+        part = [(key, mutations[i], stamped[i]) for key, i in winners[at : at + SLICE_ROWS]]
+        if current:
+            _take_away(transaction, number, part, current)
+        large = _put(transaction, number, sealer, sequence, part)
+        _append_log(database, number, sequence, part)
+        sequence += len(part)
+        for blob, key, value in large:
             await _write_chunks(transaction, sealer, blob, key, value)
         await transaction.pause()
-    head = transaction.head
     head.sequence = sequence
     head.log_rows += len(winners)
     head.last_version = max(head.last_version, *(stamped[i] for _, i in winners))
+
+
+def _take_away(
+    transaction: Transaction, number: int, part: _Part, current: dict[bytes, _Current]
+) -> None:
+    """Remove what is there as far as it is not written over, and from the namespace's usage."""
+    unburied: list[tuple[int, bytes]] = []
+    deleted: list[tuple[int, bytes]] = []
+    doomed: list[tuple[int]] = []
+    keys = size_bytes = 0
+    for key, mutation, _ in part:
+        there = current.get(key)
+        if there is None:
+            continue
+        _, _, sequence, _, size, metadata, chunked = there
+        if size is None:
+            if mutation.value is not None:
+                unburied.append((number, key))
+            continue
+        keys += 1
+        size_bytes += held_bytes(key, size, metadata)
+        if chunked:
+            doomed.append((sequence,))
+        if mutation.value is None:
+            deleted.append((number, key))
+    transaction.account(number, keys=-keys, size_bytes=-size_bytes)
+    if unburied:
+        transaction.database.run_many(_UNBURY, unburied)
+    if deleted:
+        transaction.database.run_many(DELETE, deleted)
+    transaction.doom(doomed)
+
+
+def _put(
+    transaction: Transaction, number: int, sealer: Sealer, sequence: int, part: _Part
+) -> list[tuple[int, bytes, bytes]]:
+    """Write entries and tombstones, and return the values that are to be cut into chunks.
+
+    This is where a bulk spends its time, so it is one plain loop.
+    """
+    seal, seal_id = sealer.seal, sealer.seal_id
+    puts: list[Row] = []
+    buried: list[Row] = []
+    large: list[tuple[int, bytes, bytes]] = []
+    size_bytes = 0
+    for key, mutation, version in part:
+        sequence += 1
+        value, metadata, sealed = mutation.value, mutation.metadata, None
+        if value is None:
+            buried.append((number, key, version, sequence))
+            continue
+        size = len(value)
+        size_bytes += len(key) + size
+        if size > INLINE_BYTES_MAX:
+            large.append((sequence, key, value))
+        else:
+            sealed = seal(value, key, sequence, PART_VALUE)
+        if metadata is not None:
+            size_bytes += len(metadata)
+            metadata = seal(metadata, key, sequence, PART_METADATA)
+        expiration = mutation.expiration
+        puts.append((number, key, version, sequence, expiration, size, seal_id, metadata, sealed))
+    if puts:
+        transaction.database.run_many(_PUT, puts)
+        transaction.account(number, keys=len(puts), size_bytes=size_bytes)
+    if buried:
+        transaction.database.run_many(BURY, buried)
+    return large
+
+
+def _append_log(database: Database, number: int, sequence: int, part: _Part) -> None:
+    """Write rows of the log behind `sequence`."""
+    first = part[0][2]
+    versions = [version for _, _, version in part]
+    if len(part) > FEW_KEYS and versions == list(range(first, versions[-1] + 1, VERSION_STEP)):
+        # A bulk that central stamped: one statement with arithmetic for what two values tell.
+        keys = [key for key, _, _ in part]
+        database.run_each(_LOG_RUN, (sequence, number, first, VERSION_STEP), keys)
+    else:
+        rows = [
+            (sequence + n, number, key, version)
+            for n, (key, _, version) in enumerate(part, start=1)
+        ]
+        database.run_many(_LOG, rows)
 
 
 async def _write_chunks(
@@ -363,9 +360,9 @@ async def _write_chunks(
     for n, piece in enumerate(split(value)):
         sealed = sealer.seal(
             piece,
-            key=key,
-            sequence=blob,
-            part=PART_FIRST_CHUNK + n,
+            key,
+            blob,
+            PART_FIRST_CHUNK + n,
             bound=len(value).to_bytes(8, "big"),
         )
         transaction.database.run(_CHUNK, (blob, n, sealer.seal_id, sealed))
@@ -463,6 +460,3 @@ async def _repeat(transaction: Transaction, batch: Batch, known: _Remembered) ->
         outcomes.append(Outcome(kind=_KINDS[kind], version=version, current=current))
         await transaction.pause()
     return Written(outcomes=outcomes, position=transaction.head.position, repeated=True)
-
-
-_CurrentRow = tuple[bytes, Version, int, int | None, int | None, int | None, int | None]

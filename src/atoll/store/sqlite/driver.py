@@ -61,6 +61,8 @@ class Database:
             raise StoreError(f"{path} cannot be opened: {error}") from error
         try:
             self._connection.set_busy_timeout(access.busy_timeout_ms)
+            # Else some statements are planned anew for each value that is bound to them.
+            self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             self._connection.wal_autocheckpoint(0)
             self.set("trusted_schema", value=0)
             self.set("synchronous", value=access.synchronous)
@@ -97,6 +99,13 @@ class Database:
         try:
             array = apsw.carray(tuple(each))
             return cast("list[Row]", self._connection.execute(sql, (value, array)).fetchall())
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    def run_each(self, sql: str, values: Sequence[Value], each: Sequence[bytes]) -> None:
+        """Run a statement whose last value is an array, for `carray`."""
+        try:
+            self._connection.execute(sql, (*values, apsw.carray(tuple(each))))
         except apsw.Error as error:
             raise self._translated(error) from error
 

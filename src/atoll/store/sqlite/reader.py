@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from atoll.clock import Clock
 from atoll.core.errors import PositionTooOldError
 from atoll.core.model import (
     VALUE_INLINE_BYTES_MAX,
@@ -25,6 +24,7 @@ from atoll.store import sealing
 from atoll.store.protocol import Change, Changes, Found, Usage
 from atoll.store.sqlite.driver import Database, Row
 from atoll.store.sqlite.records import Records, StoredValue
+from atoll.store.sqlite.transaction import Pause
 
 US_PER_S: Final = 1_000_000
 
@@ -103,13 +103,13 @@ class Reader:
         records: Records,
         *,
         numbers: dict[str, int],
-        clock: Clock,
+        pause: Pause,
     ) -> None:
         """Read on `database`; `numbers` maps the names of namespaces and is the writer's."""
         self._database = database
         self._records = records
         self._numbers = numbers
-        self._clock = clock
+        self._pause = pause
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -207,7 +207,7 @@ class Reader:
             if following is not None:
                 if window.sparse:
                     following = await self._next_live(within.behind(following))
-                await self._clock.sleep(0)
+                await self._pause()
         assert position is not None
         return Page(items=items, count=len(items), after=None, position=position)
 

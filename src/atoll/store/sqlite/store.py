@@ -22,7 +22,7 @@ from atoll.store.sqlite.driver import Access, Database
 from atoll.store.sqlite.reader import Reader
 from atoll.store.sqlite.records import READERS_MAX, Pool, Records
 from atoll.store.sqlite.schema import Upgrade
-from atoll.store.sqlite.transaction import Head, Numbers
+from atoll.store.sqlite.transaction import Head, Numbers, pauses
 from atoll.store.sqlite.writer import Checkpoints, Writer
 
 LOCK_NAME: Final = "lock"
@@ -63,7 +63,7 @@ class SqliteStore:
         numbers = Numbers(opened.numbers)
         self._checkpoints = Checkpoints(Database(path, access), self._executor)
         self._reader = Reader(
-            Database(path, access), self._records, numbers=numbers.by_name, clock=clock
+            Database(path, access), self._records, numbers=numbers.by_name, pause=pauses(clock)
         )
         self._writer = Writer(
             database=opened.database,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from atoll.store.protocol import SweepOrder, Swept
-from atoll.store.sqlite.applying import BURY, DELETE, DOOM, held_bytes
+from atoll.store.sqlite.applying import BURY, DELETE, held_bytes
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
@@ -62,10 +62,7 @@ async def _remove(transaction: Transaction, rows: Sequence[_Row], *, bury: bool)
         if bury:
             database.run_many(BURY, [row[:4] for row in part])
         database.run_many(DELETE, [row[:2] for row in part])
-        blobs = [(row[3],) for row in part if row[6]]
-        if blobs:
-            database.run_many(DOOM, blobs)
-            transaction.doomed.update(blob for (blob,) in blobs)
+        transaction.doom([(row[3],) for row in part if row[6]])
         for number, key, _, _, size, metadata, _ in part:
             transaction.account(number, keys=-1, size_bytes=-held_bytes(key, size, metadata))
         await transaction.pause()

@@ -149,6 +149,12 @@ class Transaction:
         keys_so_far, bytes_so_far = self._usage.get(number, (0, 0))
         self._usage[number] = (keys_so_far + keys, bytes_so_far + size_bytes)
 
+    def doom(self, blobs: list[tuple[int]]) -> None:
+        """Leave large values to the sweeper."""
+        if blobs:
+            self.database.run_many("INSERT INTO doomed (blob) VALUES (?)", blobs)
+            self.doomed.update(blob for (blob,) in blobs)
+
     def flush(self) -> None:
         """Write what is written once for all jobs."""
         for number, (keys, size_bytes) in self._usage.items():
