@@ -232,7 +232,9 @@ async def test_credentials_for_everything_find_nothing_where_nothing_is(tmp_path
     everywhere = await bearer(site, Permission.ADMIN, account=EVERY_ACCOUNT)
     for account in ("f" * 32, "nonsense"):
         for path in ("", "/storage/kv/namespaces", "/tokens"):
-            reply = await site.ask("GET", f"/client/v4/accounts/{account}{path}", headers=everywhere)
+            reply = await site.ask(
+                "GET", f"/client/v4/accounts/{account}{path}", headers=everywhere
+            )
             assert reply.refused == (404, 7003)
     assert (await site.ask("GET", site.home, headers=everywhere)).status == 200
     assert (await site.ask("GET", f"{site.v1}/keys", headers=everywhere)).status == 200

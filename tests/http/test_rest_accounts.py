@@ -97,7 +97,7 @@ async def test_a_full_account_is_refused_with_its_limit(tmp_path: Path) -> None:
 
 
 async def test_accounts_and_memberships_are_found(site: Site) -> None:
-    """wrangler looks for the one account when none is configured."""
+    """Wrangler looks for the one account when none is configured."""
     accounts = await site.ask("GET", "/client/v4/accounts?page=1")
     memberships = await site.ask("GET", "/client/v4/memberships?page=1")
     account = await site.ask("GET", f"/client/v4/accounts/{site.account.id}")

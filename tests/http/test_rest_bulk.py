@@ -70,7 +70,7 @@ async def test_of_duplicates_the_last_wins(site: Site) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "bulk"), ("POST", "bulk/delete")])
 async def test_a_bulk_deletes_by_either_verb(site: Site, method: str, path: str) -> None:
-    """wrangler sends DELETE with a body, the SDK POST; what is missing counts as deleted."""
+    """Wrangler sends DELETE with a body, the SDK POST; what is missing counts as deleted."""
     for key in ("a", "b", "c"):
         await site.put(key, b"v")
 

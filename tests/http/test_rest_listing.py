@@ -60,7 +60,7 @@ async def test_prefixes_are_form_encoded(site: Site, prefix: str) -> None:
 
 
 async def test_an_empty_prefix_and_an_empty_cursor_mean_everything(site: Site) -> None:
-    """wrangler sends `prefix=` always."""
+    """Wrangler sends `prefix=` always."""
     await fill(site, ["a", "b"])
 
     assert await listed(site, "prefix=") == [["a", "b"]]

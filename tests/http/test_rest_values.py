@@ -2,11 +2,11 @@
 
 import json
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pathlib import Path
 
 from atoll.core.errors import KeyEncodingError
 from atoll.core.limits import PRESETS
@@ -151,7 +151,9 @@ async def test_an_empty_value_is_a_value(site: Site) -> None:
         ],
     ],
 )
-async def test_a_form_carries_value_and_metadata(site: Site, parts: list[tuple[str, bytes]]) -> None:
+async def test_a_form_carries_value_and_metadata(
+    site: Site, parts: list[tuple[str, bytes]]
+) -> None:
     """Order, file names, part types and other parts make no difference."""
     put = await site.ask_form("PUT", site.value("k"), *parts)
 

@@ -7,7 +7,6 @@ wrong is answered in the form of the face that was asked, with a request id that
 import itertools
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import structlog
@@ -42,10 +41,11 @@ def create_app(node: Node, *, open_spool: Callable[[], SpoolFile] | None = None)
         node: What it serves.
         open_spool: Opens a temporary file for a large body; by default in `node.spool_dir`.
     """
-    opener = open_spool or partial(
-        tempfile.TemporaryFile, dir=node.spool_dir, prefix="atoll-body-", buffering=0
-    )
-    return App(node, Bodies(node.limits, opener))
+
+    def open_file() -> SpoolFile:
+        return tempfile.TemporaryFile(dir=node.spool_dir, prefix="atoll-body-", buffering=0)
+
+    return App(node, Bodies(node.limits, open_spool or open_file))
 
 
 class App:

@@ -45,10 +45,10 @@ _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class SpoolFile(Protocol):
-    """What is needed of a temporary file; it is gone when closed."""
+    """What is needed of an unbuffered temporary file; it is gone when closed."""
 
-    def write(self, data: bytes, /) -> int:
-        """Append."""
+    def write(self, data: memoryview, /) -> int:
+        """Append, and return how much of it was taken."""
         ...
 
     def seek(self, offset: int, /) -> int:
@@ -133,7 +133,7 @@ class Spool:
         try:
             if self._file is None:
                 self._file = await asyncio.to_thread(self._open)
-            await asyncio.to_thread(self._file.write, data)
+            await asyncio.to_thread(_append, self._file, data)
         except OSError as error:
             if error.errno in _FULL:
                 raise DiskFullError from error
@@ -166,6 +166,12 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _append(file: SpoolFile, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:  # A file that is almost full takes a part, and then fails.
+        rest = rest[file.write(rest) :]
 
 
 def _read_all(file: SpoolFile) -> bytes:

@@ -201,7 +201,7 @@ class RestKeys:
     def _puts(self, body: bytes) -> list[Mutation]:
         try:
             pairs = _pairs.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             _explain(body, error, "an array of objects with `key` and `value`")
         self._check_count(len(pairs))
         now_s = self._node.clock.now_us() / US_PER_S
@@ -235,7 +235,7 @@ class RestKeys:
     def _deletes(self, body: bytes) -> list[Mutation]:
         try:
             keys = _names.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             _explain(body, error, "an array of keys")
         self._check_count(len(keys))
         mutations: list[Mutation] = []
@@ -285,7 +285,7 @@ class RestKeys:
         limits = self._node.limits
         try:
             asked = _bulk_read.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             detail = f"the body must be an object with `keys`, an array of texts: {error}"
             raise BulkReadInvalidError(detail=detail) from error
         if not asked.keys:
@@ -332,15 +332,18 @@ def _from_base64(text: str) -> bytes:
 def _explain(body: bytes, error: Exception, wanted: str) -> NoReturn:
     """Say what is wrong with a bulk, and with which item of it."""
     match = _ITEM_INDEX.search(str(error)) if isinstance(error, msgspec.ValidationError) else None
-    if match is None:
+    try:
+        # Decoding stopped at the item that is wrong; what follows may not even be JSON.
+        item = None if match is None else _items.decode(body)[int(match[1])]
+    except (ValueError, RecursionError):
+        item = None
+    if match is None or item is None:
         raise BodyInvalidError(detail=f"the body must be {wanted}, in JSON: {error}") from error
-    index = int(match[1])
-    item = _items.decode(body)[index]
     try:
         key = _keyed.decode(item).key
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         key = bytes(item)[:ITEM_SHOWN_BYTES_MAX].decode(errors="replace")
-    raise BulkInvalidError(index=index, key=key, cause=str(error)) from error
+    raise BulkInvalidError(index=int(match[1]), key=key, cause=str(error)) from error
 
 
 def _size_of(entry: Entry | None) -> int:
