@@ -164,6 +164,17 @@ class Config:
             "setting": _number(1, 65_535, "connections", "How many may wait to be accepted.")
         },
     )
+    connections_max: int = field(
+        default=4096,
+        metadata={
+            "setting": _number(
+                1,
+                10**6,
+                "connections",
+                "How many may be open at once; fewer if the system allows fewer files.",
+            )
+        },
+    )
     keep_alive_s: int = field(
         default=75,
         metadata={

@@ -31,14 +31,15 @@ from atoll.clock import SystemClock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, StoreNotFoundError
 from atoll.http.app import Node, create_app
+from atoll.http.connection import Connection
 from atoll.store.sqlite.schema import DATABASE_NAME
 from atoll.store.sqlite.store import KEY_NAME, SqliteStore
 
 CENTRAL_NAME: Final = "central"
 SPOOL_NAME: Final = "spool"
 FOLDER_MODE: Final = 0o700
-FILES_MAX: Final = 65_536
-"""How many files and connections we ask the system for, if it lets us."""
+FILES_KEPT: Final = 256
+"""Open files besides connections: the database's, and bodies that wait."""
 
 log = structlog.stdlib.get_logger()
 
@@ -168,7 +169,7 @@ def require_safe(config: Config) -> None:
             name=name,
             given=str(given),
             rule="tls_certificate and tls_key go together; give both",
-            origin="settings",
+            origin="in effect",
         )
     if config.tls_certificate is None and not config.allow_plaintext and not _is_loopback(config):
         raise ConfigError(
@@ -177,7 +178,7 @@ def require_safe(config: Config) -> None:
             rule="beyond loopback, requests and the credentials in them would cross the network"
             " readable. Set tls_certificate and tls_key, put a TLS proxy in front, or set"
             " allow_plaintext = true if the network itself is safe.",
-            origin="settings",
+            origin="in effect",
         )
 
 
@@ -219,7 +220,7 @@ def _listener(config: Config) -> socket.socket:
             " choose another port: ATOLL_PORT=0 takes a free one."
             if taken
             else f"cannot listen there: {error.strerror or error}",
-            origin="settings",
+            origin="in effect",
         ) from error
     return listener
 
@@ -238,10 +239,9 @@ def _uvicorn(node: Opened, *, ready: Callable[[], bool]) -> uvicorn.Config:
             access_log=config.access_log,
         )
     )
-    _allow_files()
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -249,6 +249,7 @@ def _uvicorn(node: Opened, *, ready: Callable[[], bool]) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         backlog=config.backlog,
+        limit_concurrency=_places(config.connections_max) + 1,
         timeout_keep_alive=config.keep_alive_s,
         timeout_graceful_shutdown=config.stop_s,
         ssl_certfile=config.tls_certificate,
@@ -264,13 +265,18 @@ def _empty_spool(data: Path) -> Path:
     return spool
 
 
-def _allow_files() -> None:
-    """Raise the number of files and connections this process may have open."""
+def _places(connections_max: int) -> int:
+    """Ask the system for as many open files as the connections need; return how many we get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    wanted = connections_max + FILES_KEPT
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections_max
+    places = max(1, soft - FILES_KEPT)
+    log.warning("connections_limited", connections_max=places, open_files_max=soft)
+    return places
 
 
 class _Server(uvicorn.Server):
@@ -339,8 +345,10 @@ def configure_log(config: Config) -> None:
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[_Forwarded()], force=True)
 
 
-def _line(event: object, **_: object) -> bytes:
-    return msgspec.json.encode(event, enc_hook=repr)
+def _line(event: dict[str, object], **_: object) -> bytes:
+    """Write an event with what people look for first in front."""
+    first = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
+    return msgspec.json.encode({**first, **event}, enc_hook=repr)
 
 
 class _Forwarded(logging.Handler):

@@ -24,7 +24,7 @@ from atoll.cli.folder import (
 from atoll.cli.output import Out
 from atoll.config import Config
 from atoll.core.errors import AccountNotFoundError, UnauthenticatedError
-from atoll.serve import Opened, configure_log, opened, run, serve
+from atoll.serve import Opened, configure_log, opened, require_safe, run, serve
 
 DEV_EMAIL: Final = "dev@atoll.localhost"
 DEV_ACCOUNT: Final = "dev"
@@ -37,12 +37,14 @@ log = structlog.stdlib.get_logger()
 def run_dev(here: Here) -> None:
     """See `atoll dev`."""
     configure_log(here.config)
+    require_safe(here.config)
     run(_dev(here))
 
 
 def run_central(here: Here) -> None:
     """See `atoll central`."""
     configure_log(here.config)
+    require_safe(here.config)
     run(_central(here))
 
 
@@ -68,9 +70,9 @@ async def _dev(here: Here) -> None:
 
         try:
             await serve(node, announce)
+            here.out.note("Atoll has stopped; `atoll dev` finds everything as it was.")
         finally:
             remove_dev(config.data)
-            here.out.note("Atoll has stopped; `atoll dev` finds everything as it was.")
 
 
 async def _credentials(node: Opened) -> Credentials:
