@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from atoll.accounts import Account, Accounts, Namespace, Permission
 from atoll.central import Central
@@ -184,20 +184,31 @@ class Site:
             as_nobody: Whether to leave the site's own headers out.
             cut: Whether the connection ends before the body does.
         """
-        raw_path, _, query = (path.encode() if isinstance(path, str) else path).partition(b"?")
-        sent = {**({} if as_nobody else self.headers), **(headers or {})}
         pieces = [body] if isinstance(body, bytes) else list(body)
         return await call(
             self.app,
-            {
-                "type": "http",
-                "method": method,
-                "raw_path": raw_path,
-                "query_string": query,
-                "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
-            },
-            _requests(pieces, cut=cut),
+            self.scope(method, path, headers=headers, as_nobody=as_nobody),
+            _arriving(pieces, cut=cut),
         )
+
+    def scope(
+        self,
+        method: str,
+        path: str | bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        as_nobody: bool = False,
+    ) -> dict[str, Any]:
+        """Return what a server tells the application before the body."""
+        raw_path, _, query = (path.encode() if isinstance(path, str) else path).partition(b"?")
+        sent = {**({} if as_nobody else self.headers), **(headers or {})}
+        return {
+            "type": "http",
+            "method": method,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
+        }
 
     async def ask_json(self, method: str, path: str, body: object, **headers: str) -> Reply:
         """Send a request with a JSON body."""
@@ -242,23 +253,24 @@ def form(*parts: tuple[str, bytes]) -> bytes:
     return written + f"--{BOUNDARY}--\r\n".encode()
 
 
-def _requests(pieces: list[bytes], *, cut: bool) -> list[Message]:
-    """Write the messages by which a body arrives."""
+def _arriving(pieces: list[bytes], *, cut: bool) -> Receive:
+    """Return what an application receives a body by."""
     last = len(pieces) - 1
     messages: list[Message] = [
         {"type": "http.request", "body": piece, "more_body": cut or i < last}
         for i, piece in enumerate(pieces)
     ]
-    return [*messages, {"type": "http.disconnect"}]
-
-
-async def call(app: App, scope: dict[str, Any], messages: list[Message]) -> Reply:
-    """Run the application on one request and gather its answer."""
-    waiting = iter(messages)
-    sent: list[Message] = []
+    waiting = iter([*messages, {"type": "http.disconnect"}])
 
     async def receive() -> Message:
         return next(waiting)
+
+    return receive
+
+
+async def call(app: App, scope: dict[str, Any], receive: Receive) -> Reply:
+    """Run the application on one request and gather its answer."""
+    sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
