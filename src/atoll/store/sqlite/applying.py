@@ -28,11 +28,10 @@ from atoll.store.sealing import (
     PART_FIRST_CHUNK,
     PART_METADATA,
     PART_VALUE,
-    TAG_BYTES,
     Sealer,
 )
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.sqlite.records import INLINE_BYTES_MAX, split
+from atoll.store.sqlite.records import INLINE_BYTES_MAX, JOINED, JOINED_BYTES_MAX, split
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
@@ -44,23 +43,22 @@ FEW_KEYS: Final = 4
 """Up to so many keys are looked up one by one, which is quicker than as an array."""
 
 _CURRENT: Final = """
-SELECT ?2, version, sequence, expiration, size, length(metadata), typeof(value) = 'null'
+SELECT ?2, version, sequence, expiration, held, typeof(value) = 'null'
   FROM entries WHERE namespace = ?1 AND key = ?2
 UNION ALL
-SELECT ?2, version, sequence, NULL, NULL, NULL, NULL
+SELECT ?2, version, sequence, NULL, NULL, NULL
   FROM tombstones WHERE namespace = ?1 AND key = ?2
 """
 _CURRENT_MANY: Final = """
-SELECT k.value, e.version, e.sequence, e.expiration, e.size, length(e.metadata),
-       typeof(e.value) = 'null'
+SELECT k.value, e.version, e.sequence, e.expiration, e.held, typeof(e.value) = 'null'
   FROM carray(?2) k CROSS JOIN entries e ON e.namespace = ?1 AND e.key = k.value
 UNION ALL
-SELECT k.value, t.version, t.sequence, NULL, NULL, NULL, NULL
+SELECT k.value, t.version, t.sequence, NULL, NULL, NULL
   FROM carray(?2) k CROSS JOIN tombstones t ON t.namespace = ?1 AND t.key = k.value
 """
 _PUT: Final = """
-REPLACE INTO entries (namespace, key, version, sequence, expiration, size, seal, metadata, value)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+REPLACE INTO entries (namespace, key, version, sequence, expiration, size, held, seal,
+                     metadata, value)
 """
 _UNBURY: Final = "DELETE FROM tombstones WHERE namespace = ? AND key = ?"
 BURY: Final = "REPLACE INTO tombstones (namespace, key, version, sequence) VALUES (?, ?, ?, ?)"
@@ -75,11 +73,11 @@ _CHUNK: Final = "INSERT INTO chunks (blob, n, seal, sealed) VALUES (?, ?, ?, ?)"
 _KINDS: Final = (OutcomeKind.APPLIED, OutcomeKind.LOST)
 
 
-_Current = tuple[bytes, Version, int, int | None, int | None, int | None, int | None]
-"""What there is of a key: key, version, sequence, expiration, size, size of the sealed metadata,
-whether in chunks. A tombstone has no size."""
+_Current = tuple[bytes, Version, int, int | None, int | None, int | None]
+"""What there is of a key: key, version, sequence, expiration, bytes held, whether in chunks. A
+tombstone holds `None`."""
 _VERSION: Final = 1
-_SIZE: Final = 4
+_HELD: Final = 4
 
 _Part = list[tuple[bytes, Mutation, Version]]
 """Some mutations that win, with their keys in UTF-8 and their versions."""
@@ -89,15 +87,9 @@ def _live_version(there: _Current | None, now_s: int) -> Version | None:
     """Return the version that readers see."""
     if there is None:
         return None
-    _, version, _, expiration, size, _, _ = there
-    dead = size is None or (expiration is not None and expiration <= now_s)
+    _, version, _, expiration, held, _ = there
+    dead = held is None or (expiration is not None and expiration <= now_s)
     return None if dead else version
-
-
-def held_bytes(key: bytes, size: int, metadata_sealed_bytes: int | None) -> int:
-    """Return what an entry counts for in its namespace's usage."""
-    metadata = 0 if metadata_sealed_bytes is None else metadata_sealed_bytes - TAG_BYTES
-    return len(key) + size + metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +206,7 @@ async def _write(
     """Write what wins; of two mutations of one key the last stands for both."""
     mutations = batch.mutations
     last = dict(zip(keys, range(len(keys)), strict=True))
-    stamped = [mutation.stamp or versions[i] for i, mutation in enumerate(mutations)]
+    stamped = [m.stamp or version for m, version in zip(mutations, versions, strict=False)]
     lost: dict[int, Outcome] = {}
     eager_bytes = VALUE_INLINE_BYTES_MAX
     for key, there in current.items():
@@ -228,7 +220,7 @@ async def _write(
             mutations[i].key,
             chunk=eager_bytes > 0,
         )
-        eager_bytes -= there[_SIZE] or 0
+        eager_bytes -= there[_HELD] or 0
         lost[i] = Outcome(kind=OutcomeKind.LOST, version=there[_VERSION], current=entry)
         await transaction.pause()
     winners = [(key, i) for key, i in last.items() if i not in lost]
@@ -282,13 +274,13 @@ def _take_away(
         there = current.get(key)
         if there is None:
             continue
-        _, _, sequence, _, size, metadata, chunked = there
-        if size is None:
+        _, _, sequence, _, held, chunked = there
+        if held is None:
             if mutation.value is not None:
                 unburied.append((number, key))
             continue
         keys += 1
-        size_bytes += held_bytes(key, size, metadata)
+        size_bytes += held
         if chunked:
             doomed.append((sequence,))
         if mutation.value is None:
@@ -308,7 +300,7 @@ def _put(
 
     This is where a bulk spends its time, so it is one plain loop.
     """
-    seal, seal_id = sealer.seal, sealer.seal_id
+    seal, seal_joined, seal_id = sealer.seal, sealer.seal_joined, sealer.seal_id
     puts: list[Row] = []
     buried: list[Row] = []
     large: list[tuple[int, bytes, bytes]] = []
@@ -320,18 +312,25 @@ def _put(
             buried.append((number, key, version, sequence))
             continue
         size = len(value)
-        size_bytes += len(key) + size
+        held = len(key) + size
+        if metadata is not None:
+            held += len(metadata)
+            if size + len(metadata) <= JOINED_BYTES_MAX:
+                sealed = seal_joined(metadata, value, key, sequence)
+                metadata = JOINED
+            else:
+                metadata = seal(metadata, key, sequence, PART_METADATA)
         if size > INLINE_BYTES_MAX:
             large.append((sequence, key, value))
-        else:
+        elif sealed is None:
             sealed = seal(value, key, sequence, PART_VALUE)
-        if metadata is not None:
-            size_bytes += len(metadata)
-            metadata = seal(metadata, key, sequence, PART_METADATA)
+        size_bytes += held
         expiration = mutation.expiration
-        puts.append((number, key, version, sequence, expiration, size, seal_id, metadata, sealed))
+        puts.append(
+            (number, key, version, sequence, expiration, size, held, seal_id, metadata, sealed)
+        )
     if puts:
-        transaction.database.run_many(_PUT, puts)
+        transaction.database.insert(_PUT, puts)
         transaction.account(number, keys=len(puts), size_bytes=size_bytes)
     if buried:
         transaction.database.run_many(BURY, buried)

@@ -7,6 +7,7 @@ import errno
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, Self, cast
 
@@ -16,6 +17,9 @@ from atoll.core.errors import CorruptDataError, DiskFullError, StoreError, Store
 
 Value = None | int | float | str | bytes
 Row = tuple[Value, ...]
+
+INSERT_ROWS: Final = 32
+"""How many rows of a bulk one statement inserts."""
 
 BACKUP_PAGES: Final = 256
 """How many pages (1 MiB) one step of a backup copies."""
@@ -99,6 +103,27 @@ class Database:
         try:
             array = apsw.carray(tuple(each))
             return cast("list[Row]", self._connection.execute(sql, (value, array)).fetchall())
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    def insert(self, head: str, rows: Sequence[Row]) -> None:
+        """Insert rows, many with each statement, which is a quarter cheaper than one by one.
+
+        Args:
+            head: The statement up to where `VALUES` stands.
+            rows: The rows, all of one width.
+        """
+        width = len(rows[0])
+        row = f"({', '.join('?' * width)})"
+        whole = len(rows) - len(rows) % INSERT_ROWS
+        try:
+            if whole:
+                sql = f"{head} VALUES {', '.join([row] * INSERT_ROWS)}"
+                for at in range(0, whole, INSERT_ROWS):
+                    values = tuple(chain.from_iterable(rows[at : at + INSERT_ROWS]))
+                    self._connection.execute(sql, values)
+            if whole < len(rows):
+                self._connection.executemany(f"{head} VALUES {row}", rows[whole:])
         except apsw.Error as error:
             raise self._translated(error) from error
 

@@ -23,7 +23,7 @@ from atoll.core.version import Version
 from atoll.store import sealing
 from atoll.store.protocol import Change, Changes, Found, Usage
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.sqlite.records import Records, StoredValue
+from atoll.store.sqlite.records import JOINED, Records, StoredValue
 from atoll.store.sqlite.transaction import Pause
 
 US_PER_S: Final = 1_000_000
@@ -48,8 +48,9 @@ SELECT m.incarnation, m.sequence, e.version, e.sequence, e.expiration, e.size, e
 _POSITION: Final = "SELECT incarnation, sequence, log_start FROM meta"
 # The inner limit bounds how many rows are stepped over in one call, the dead ones included.
 _WINDOW: Final = """
-SELECT key, version, sequence, expiration, size, seal, metadata FROM (
-    SELECT key, version, sequence, expiration, size, seal, metadata FROM entries
+SELECT key, version, sequence, expiration, size, seal, metadata, value FROM (
+    SELECT key, version, sequence, expiration, size, seal, metadata,
+           CASE length(metadata) WHEN 0 THEN value END AS value FROM entries
      WHERE namespace = ?1 AND key >= ?2 AND key < ?3 ORDER BY key LIMIT ?5)
  WHERE expiration IS NULL OR expiration > ?4 LIMIT ?6
 """
@@ -84,14 +85,14 @@ SELECT l.sequence, n.name, l.key, l.version,
 """
 _USAGE: Final = """
 SELECT n.keys - d.keys, n.bytes - d.bytes FROM namespaces n, (
-    SELECT count(*) AS keys,
-           ifnull(sum(length(key) + size + ifnull(length(metadata) - ?3, 0)), 0) AS bytes
-      FROM entries WHERE expiration <= ?2 AND namespace = ?1) d
+    SELECT count(*) AS keys, ifnull(sum(held), 0) AS bytes FROM entries
+      WHERE expiration <= ?2 AND namespace = ?1) d
  WHERE n.number = ?1
 """
 
 _ListedRow = tuple[bytes, Version, int, int | None, int, int, bytes | None, bytes | None]
-"""Key, version, sequence, expiration, size, seal, metadata; with values, the value."""
+"""Key, version, sequence, expiration, size, seal, metadata, value. The value is there if it was
+asked for, or if it holds the metadata."""
 
 
 class Reader:
@@ -183,8 +184,8 @@ class Reader:
                 if position is None:
                     position, _ = _position(self._database)
                 window = self._window(within.behind(following), wanted, query.include)
-                rows = [(row, self._value(query, row)) for row in window.rows]
-            for row, value in rows:
+                rows = [(row, *self._content(query, row)) for row in window.rows]
+            for row, metadata, value in rows:
                 key, version, _, expiration, size, *_ = row
                 if value is not None:
                     values_bytes += size
@@ -198,7 +199,7 @@ class Reader:
                         key=key.decode(),
                         version=version,
                         size_bytes=size,
-                        metadata=self._metadata(query.namespace, row),
+                        metadata=metadata,
                         expiration=expiration,
                         value=await value.whole() if isinstance(value, StoredValue) else value,
                     )
@@ -226,24 +227,28 @@ class Reader:
             return _Window(rows=rows, following=None, sparse=False)
         return _Window(rows=rows, following=cast("bytes", edge[0][0]) + b"\0", sparse=True)
 
-    def _value(self, query: ListQuery, row: "_ListedRow") -> bytes | StoredValue | None:
-        """Return the value that a page shows, in hand so that the sweeper leaves it."""
-        if query.include is not Include.VALUES or row[4] > VALUE_INLINE_BYTES_MAX:
-            return None
-        key, sealed = row[0], row[7]
-        if sealed is None:
-            return self._records.chunked(query.namespace, key, row[2], row[4], None)
-        return self._records.sealing.opener(row[5], query.namespace, key).unseal(
-            sealed, key=key, sequence=row[2], part=sealing.PART_VALUE
-        )
+    def _content(
+        self, query: ListQuery, row: "_ListedRow"
+    ) -> tuple[bytes | None, bytes | StoredValue | None]:
+        """Return the metadata and, where the page shows it, the value of a row.
 
-    def _metadata(self, namespace: str, row: "_ListedRow") -> bytes | None:
-        key, sealed = row[0], row[6]
-        if sealed is None:
-            return None
-        return self._records.sealing.opener(row[5], namespace, key).unseal(
-            sealed, key=key, sequence=row[2], part=sealing.PART_METADATA
-        )
+        A value in chunks is in hand from now on, so that the sweeper leaves it.
+        """
+        key, _, sequence, _, size, seal_id, sealed, value = row
+        shown = query.include is Include.VALUES and size <= VALUE_INLINE_BYTES_MAX
+        if sealed is None and not shown:
+            return None, None
+        opener = self._records.sealing.opener(seal_id, query.namespace, key)
+        if sealed == JOINED:
+            assert value is not None
+            joined, plain = opener.unseal_joined(value, key, sequence)
+            return joined, plain if shown else None
+        metadata = opener.unseal(sealed, key, sequence, sealing.PART_METADATA) if sealed else None
+        if not shown:
+            return metadata, None
+        if value is None:
+            return metadata, self._records.chunked(query.namespace, key, sequence, size, None)
+        return metadata, opener.unseal(value, key, sequence, sealing.PART_VALUE)
 
     async def _next_live(self, within: "_Range") -> bytes | None:
         """Step over any number of expired keys, in a thread and in one call."""
@@ -315,7 +320,7 @@ class Reader:
     async def usage(self, namespace: str, *, now_us: int) -> Usage:
         """See `Store`."""
         number = self._numbers.get(namespace, -1)
-        at = (number, now_us // US_PER_S, sealing.TAG_BYTES)
+        at = (number, now_us // US_PER_S)
 
         def work(database: Database) -> Usage:
             rows = database.query(_USAGE, at)

@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 INLINE_BYTES_MAX: Final = 16 * 1024
 """Larger values are cut into chunks beside the entries."""
+JOINED_BYTES_MAX: Final = 512
+"""Up to so many bytes, a value and its metadata are sealed as one, which costs half as much."""
+JOINED: Final = b""
+"""Stands where the metadata would: no sealed metadata is empty."""
 CHUNK_BYTES: Final = VALUE_INLINE_BYTES_MAX
 
 READERS_MAX: Final = 4
@@ -126,9 +130,9 @@ class StoredValue:
         seal_id, sealed = cast("tuple[int, bytes]", row[0])
         return self.records.sealing.opener(seal_id, self.namespace, self.key).unseal(
             sealed,
-            key=self.key,
-            sequence=self.blob,
-            part=sealing.PART_FIRST_CHUNK + n,
+            self.key,
+            self.blob,
+            sealing.PART_FIRST_CHUNK + n,
             bound=self.size_bytes.to_bytes(8, "big"),
         )
 
@@ -187,21 +191,27 @@ class Records:
         Raises:
             CorruptDataError: Something in it cannot be opened.
         """
-        version, sequence, expiration, size, seal_id, metadata, value = cast(
+        version, sequence, expiration, size, seal_id, sealed, value = cast(
             "tuple[Version, int, int | None, int | None, int, bytes | None, bytes | None]", row
         )
         if size is None:
             return Entry(key=key, version=version, value=None, sequence=sequence)
         opener = self.sealing.opener(seal_id, namespace, raw)
+        content: bytes | StoredValue
+        metadata: bytes | None = None
+        if value is None:
+            content = self.chunked(namespace, raw, sequence, size, database)
+        elif sealed == JOINED:
+            metadata, content = opener.unseal_joined(value, raw, sequence)
+        else:
+            content = opener.unseal(value, raw, sequence, sealing.PART_VALUE)
+        if sealed:
+            metadata = opener.unseal(sealed, raw, sequence, sealing.PART_METADATA)
         return Entry(
             key=key,
             version=version,
-            value=self.chunked(namespace, raw, sequence, size, database)
-            if value is None
-            else opener.unseal(value, key=raw, sequence=sequence, part=sealing.PART_VALUE),
-            metadata=None
-            if metadata is None
-            else opener.unseal(metadata, key=raw, sequence=sequence, part=sealing.PART_METADATA),
+            value=content,
+            metadata=metadata,
             expiration=expiration,
             sequence=sequence,
         )

@@ -16,8 +16,9 @@ BACKUP_ID: Final = 0x41746F42
 
 # Entries hold only what lives, or has expired and was not swept yet; what was deleted is in
 # `tombstones`, so that a listing never walks over it. Columns that listings need stand before
-# the value, whose tail overflows into pages that they then never touch. An entry whose `value`
-# is NULL has it in `chunks`, under the sequence of the write.
+# the value, whose tail overflows into pages that they then never touch. `size` is the value's,
+# `held` what key, value and metadata count for together. A `value` that is NULL is in `chunks`,
+# under the sequence of the write; an empty `metadata` is sealed together with the value.
 _TABLES: Final = """
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -41,6 +42,7 @@ CREATE TABLE entries (
     sequence INTEGER NOT NULL,
     expiration INTEGER,
     size INTEGER NOT NULL,
+    held INTEGER NOT NULL,
     seal INTEGER NOT NULL,
     metadata BLOB,
     value BLOB,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from atoll.store.protocol import SweepOrder, Swept
-from atoll.store.sqlite.applying import BURY, DELETE, held_bytes
+from atoll.store.sqlite.applying import BURY, DELETE
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
@@ -13,11 +13,11 @@ BLOBS_MAX: Final = 64
 """How many large values one round removes at most."""
 
 _EXPIRED: Final = """
-SELECT namespace, key, version, sequence, size, length(metadata), typeof(value) = 'null'
+SELECT namespace, key, version, sequence, held, typeof(value) = 'null'
   FROM entries WHERE expiration <= ? ORDER BY expiration LIMIT ?
 """
 _DROPPED: Final = """
-SELECT namespace, key, version, sequence, size, length(metadata), typeof(value) = 'null'
+SELECT namespace, key, version, sequence, held, typeof(value) = 'null'
   FROM entries WHERE namespace = ? LIMIT ?
 """
 _DROPPED_TOMBSTONES: Final = "SELECT namespace, key FROM tombstones WHERE namespace = ? LIMIT ?"
@@ -28,8 +28,8 @@ _FORGET: Final = "DELETE FROM outcomes WHERE origin = ? AND name = ?"
 _LOG_END: Final = "SELECT sequence FROM log ORDER BY sequence LIMIT 1 OFFSET ?"
 _TRUNCATE: Final = "DELETE FROM log WHERE sequence <= ?"
 
-_Row = tuple[int, bytes, int, int, int, int | None, int]
-"""Namespace, key, version, sequence, size, size of sealed metadata, whether in chunks."""
+_Row = tuple[int, bytes, int, int, int, int]
+"""Namespace, key, version, sequence, bytes held, whether in chunks."""
 
 
 async def sweep(transaction: Transaction, order: SweepOrder) -> Swept:
@@ -62,9 +62,9 @@ async def _remove(transaction: Transaction, rows: Sequence[_Row], *, bury: bool)
         if bury:
             database.run_many(BURY, [row[:4] for row in part])
         database.run_many(DELETE, [row[:2] for row in part])
-        transaction.doom([(row[3],) for row in part if row[6]])
-        for number, key, _, _, size, metadata, _ in part:
-            transaction.account(number, keys=-1, size_bytes=-held_bytes(key, size, metadata))
+        transaction.doom([(row[3],) for row in part if row[5]])
+        for number, _, _, _, held, _ in part:
+            transaction.account(number, keys=-1, size_bytes=-held)
         await transaction.pause()
 
 
