@@ -20,6 +20,7 @@ PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
     "stream": stream.measure,
 }
 ROUNDS: Final = 5
+PATIENCE_SECONDS: Final = 10.0
 
 
 def main() -> int:
@@ -30,8 +31,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller and shorter; not to quote")
     parser.add_argument("--server", action="append", help="of the puts, only this (repeatable)")
     parser.add_argument("--folder", type=Path, help="where to put data; default is temporary")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE_SECONDS,
+        help=f"seconds that a turn may wait for a calm machine; default {PATIENCE_SECONDS:g}",
+    )
     given = parser.parse_args()
-    plan = Plan(rounds=given.rounds, quick=given.quick, servers=frozenset(given.server or ()))
+    plan = Plan(
+        rounds=given.rounds,
+        quick=given.quick,
+        servers=frozenset(given.server or ()),
+        patience_seconds=given.patience,
+    )
     base: Path = given.folder or machine.ROOT / ".cache"
     base.mkdir(parents=True, exist_ok=True)
     parts: list[Part] = []

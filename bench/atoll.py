@@ -17,6 +17,9 @@ from bench.process import BenchError, Process
 PROGRAM: Final = Path(sys.executable).with_name("atoll")
 HTTP_SECONDS_MAX: Final = 300.0
 
+QUIET: Final = {"ATOLL_ACCESS_LOG": "false"}
+"""As the peers are started: they keep no access log either."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atoll:
@@ -122,7 +125,7 @@ def running(
 @contextlib.contextmanager
 def serving_puts(folder: Path, *, value: str, core: int | None) -> Generator[Server]:
     """Run Atoll as one of the servers that take puts."""
-    with running(folder / "data", core=core) as server:
+    with running(folder / "data", core=core, settings=QUIET) as server:
         yield Server(
             name="atoll",
             url=server.url,

@@ -53,6 +53,7 @@ def measure(plan: Plan, folder: Path) -> Part:
         for number in range(WARM_ROUNDS + rounds):
             for kind, metadata in ((PLAIN, None), (WITH_METADATA, METADATA)):
                 pairs = pairs_of(f"{number:04}/{'m' if metadata else 'p'}", metadata)
+                plan.await_turn()
                 before = server.process.cpu_seconds()
                 ours = _put(server, client, pairs)
                 used = (server.process.cpu_seconds() - before) / PAIRS * 1e6

@@ -15,6 +15,9 @@ from bench.process import TICKS_PER_SECOND
 ROOT: Final = Path(__file__).parents[1]
 SYNC_ROUNDS: Final = 200
 BLOCK: Final = bytes(4096)
+CALM_SECONDS: Final = 1.0
+CALM_CORES: Final = 0.15
+"""So little of the machine in use for so long counts as calm."""
 IDLE: Final = (3, 4)
 """Which of the numbers of /proc/stat are time spent on nothing, or on waiting for a disk."""
 
@@ -48,6 +51,16 @@ def busy_seconds() -> float:
     cpu = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     # user, nice, system, idle, waiting, interrupts, soft interrupts; guests are counted in user.
     return sum(int(ticks) for n, ticks in enumerate(cpu[:7]) if n not in IDLE) / TICKS_PER_SECOND
+
+
+def wait_for_calm(seconds_max: float) -> None:
+    """Return once hardly anybody else computes here, or when it has taken long enough."""
+    deadline = time.monotonic() + seconds_max
+    while time.monotonic() < deadline:
+        before = busy_seconds()
+        time.sleep(CALM_SECONDS)
+        if busy_seconds() - before < CALM_CORES * CALM_SECONDS:
+            return
 
 
 def _git(*arguments: str) -> str:

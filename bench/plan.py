@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bench import machine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -12,6 +14,13 @@ class Plan:
     """Smaller and shorter: to see that it runs, not to quote."""
     servers: frozenset[str] = frozenset()
     """Of the puts, only these servers; empty for all."""
+
+    patience_seconds: float = 0.0
+    """How long a turn may wait for the machine to be calm."""
+
+    def await_turn(self) -> None:
+        """Wait a while for others to be done with the machine."""
+        machine.wait_for_calm(self.patience_seconds)
 
     def wants_server(self, name: str) -> bool:
         """Return whether a server takes part."""

@@ -31,9 +31,9 @@ WEBDIS_RATIO_AIM: Final = 0.6
 HOW: Final = (
     f"wrk on one core keeps {CLIENTS} connections busy with puts of {VALUE_BYTES} bytes under"
     " fresh keys; the server has the other core. All three synchronise before they answer: Atoll"
-    " with `synchronous=FULL`, etcd as it always does, Redis with `appendfsync always`. The"
-    " servers take turns, in another order each round; a short warm-up before each turn does not"
-    " count. Afterwards each server counted its pairs: none was missing."
+    " with `synchronous=FULL`, etcd as it always does, Redis with `appendfsync always`. None keeps"
+    " an access log. The servers take turns, in another order each round; a short warm-up before"
+    " each turn does not count. Afterwards each server counted its pairs: none was missing."
 )
 
 Start = Callable[..., AbstractContextManager[Server]]
@@ -77,6 +77,7 @@ def measure(plan: Plan, folder: Path) -> Part:
             # Rotated, so that none always comes after the same other.
             at = number % len(servers)
             for server in servers[at:] + servers[:at]:
+                plan.await_turn()
                 done = [
                     _turn(server, prefix=f"{number:02}w", seconds=WARM_SECONDS),
                     _turn(server, prefix=f"{number:02}m", seconds=seconds),
