@@ -96,7 +96,9 @@ LIMITS: Final[dict[str, Setting]] = {
     "delete_prefix_keys_max": _number(
         1, 10**6, "keys", "Most keys that one call deletes by prefix."
     ),
-    "count_keys_max": _number(1, COUNT_MAX, "keys", "Most keys that one call counts."),
+    "count_keys_max": _number(
+        1, COUNT_MAX, "keys", "Most keys that one step of a count goes over."
+    ),
     "discard_bytes_max": _number(
         0,
         2**36,
@@ -370,14 +372,10 @@ def load(
     environ = os.environ if environ is None else environ  # noqa: TID251 - the one place
     given = _from_environment(environ) | _checked_names(flags or {}, FROM_FLAG)
     path = _file(given)
-    if path is not None:
-        given = _from_file(path) | given
-    kinds = _kinds()
-    known = settings()
-    parsed: dict[str, Any] = {
-        name: _parse(raw, kinds[name], _Asked(name=name, setting=known[name], origin=origin))
-        for name, (raw, origin) in given.items()
-    }
+    in_file = {} if path is None else _from_file(path)
+    # What another source overrides must be right all the same.
+    parsed = _parsed(in_file) | _parsed(given)
+    given = in_file | given
     preset = str(parsed.pop(PRESET, PRESET_DEFAULT))
     limits: dict[str, Any] = {
         name.removeprefix(LIMITS_PREFIX): parsed.pop(name)
@@ -429,8 +427,9 @@ def _unknown(name: str, origin: str, names: list[str]) -> ConfigError:
 
 def _file(given: _Given) -> Path | None:
     """Return the file that holds settings, if any."""
-    if "config" in given:
-        return Path(str(given["config"][0]))
+    named = given.get("config", (NONE, ""))[0]
+    if named != NONE:
+        return Path(str(named))
     data = Path(str(given["data"][0])) if "data" in given else Config().data
     path = data / FILE_NAME
     return path if path.is_file() else None
@@ -486,6 +485,16 @@ def _kinds() -> dict[str, object]:
     kinds: dict[str, object] = typing.get_type_hints(Config)
     del kinds["limits"]
     return kinds | {PRESET: str} | {LIMITS_PREFIX + name: kind for name, kind in limits.items()}
+
+
+def _parsed(given: _Given) -> dict[str, Any]:
+    """Turn everything that one source gave into values."""
+    kinds = _kinds()
+    known = settings()
+    return {
+        name: _parse(raw, kinds[name], _Asked(name=name, setting=known[name], origin=origin))
+        for name, (raw, origin) in given.items()
+    }
 
 
 def _parse(raw: object, kind: object, asked: _Asked) -> object:
