@@ -133,6 +133,16 @@ def succeed(access: Access, method: str, path: str, *, body: bytes | None = None
     return answer.envelope
 
 
+def form(*parts: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return the body of a multipart form, and the header that announces it."""
+    pieces = [
+        b'--cut\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), body)
+        for name, body in parts
+    ]
+    announced = {"Content-Type": "multipart/form-data; boundary=cut"}
+    return b"".join([*pieces, b"--cut--\r\n"]), announced
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
     """One namespace, read and written by plain HTTP."""
@@ -211,6 +221,13 @@ class Namespace:
     def names(self, *, limit: int = 1_000, prefix: str = "") -> list[str]:
         """Return the names of the whole listing."""
         return [row.name for row in self.rows(limit=limit, prefix=prefix)]
+
+
+def put_form(namespace: Namespace, key: str, *parts: tuple[str, bytes]) -> Answer:
+    """Put a key with a form."""
+    body, announced = form(*parts)
+    headers = announced | {"Authorization": f"Bearer {namespace.access.token}"}
+    return exchange(namespace.access, "PUT", namespace.at(key), body=body, headers=headers)
 
 
 def create(access: Access, title: str) -> Namespace:

@@ -184,14 +184,17 @@ def test_too_large_a_file_is_refused_so_that_it_is_seen(
     assert namespace.names() == []
 
 
-def test_a_form_with_metadata(curl: Curl, namespace: Namespace) -> None:
-    """As the documentation of Workers KV shows it."""
+@pytest.mark.parametrize("sign", ["=", "=@", "=<"], ids=["text", "file", "text of a file"])
+def test_a_form_with_metadata(curl: Curl, namespace: Namespace, tmp_path: Path, sign: str) -> None:
+    """As the documentation of Workers KV shows it; the metadata may be a file too."""
     metadata = {"someMetadataKey": "someMetadataValue", "ü": [1]}
+    text = json.dumps(metadata)
+    (tmp_path / "file").write_text(text)
 
     ran = curl(
         url(namespace, "values/k"),
         *("-X", "PUT", *auth(namespace.access)),
-        *("-F", "value=some text", "-F", f"metadata={json.dumps(metadata)}"),
+        *("-F", "value=some text", "-F", f"metadata{sign}{text if sign == '=' else 'file'}"),
     )
 
     assert ran.status == 200

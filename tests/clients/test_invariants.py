@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from tests.clients.plain import Access, Answer, Namespace, Row, create, exchange, spaces
+from tests.clients.plain import Access, Answer, Namespace, Row, create, exchange, put_form, spaces
 
 WALKS = 6
 ROUNDS_MAX = 10_000
@@ -91,19 +91,6 @@ def test_listing_while_keys_expire(access_open: Access, numbers: Iterator[int]) 
         assert [key for key in walk if key in set(staying)] == staying
 
 
-def form_put(namespace: Namespace) -> Answer:
-    """Put a key with a form."""
-    body = (
-        b'--cut\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{"m": 1}\r\n'
-        b'--cut\r\nContent-Disposition: form-data; name="value"\r\n\r\nnew\r\n--cut--\r\n'
-    )
-    headers = {
-        "Authorization": f"Bearer {namespace.access.token}",
-        "Content-Type": "multipart/form-data; boundary=cut",
-    }
-    return exchange(namespace.access, "PUT", namespace.at("a"), body=body, headers=headers)
-
-
 def sending(method: str, path: str, body: object) -> Callable[[Namespace], Answer]:
     """Return a request to something in a namespace."""
     raw = msgspec.json.encode(body)
@@ -117,7 +104,7 @@ PAIRS = [
 
 WRITES: dict[str, Callable[[Namespace], Answer]] = {
     "put": lambda space: space.put("a", b"new", expiration=LATER),
-    "put of a form": form_put,
+    "put of a form": lambda space: put_form(space, "a", ("metadata", b"[1]"), ("value", b"new")),
     "delete": lambda space: exchange(space.access, "DELETE", space.at("a")),
     "delete of a missing key": lambda space: exchange(space.access, "DELETE", space.at("x")),
     "bulk put": sending("PUT", "/bulk", PAIRS),

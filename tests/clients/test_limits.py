@@ -9,38 +9,18 @@ import pytest
 
 from tests.clients.plain import (
     BASE,
-    Access,
     Answer,
     Envelope,
     Namespace,
-    create,
     exchange,
+    put_form,
     succeed,
-    titles,
 )
 from tests.clients.server import Served
 
 VALUE_BYTES_MAX = 25 * 2**20
 MIB = 2**20
 PIECES_MAX = 1_000
-
-
-def form(*parts: tuple[str, bytes]) -> tuple[bytes, dict[str, str]]:
-    """Return the body of a multipart form, and the header that announces it."""
-    pieces = [
-        b'--cut\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), body)
-        for name, body in parts
-    ]
-    return b"".join([*pieces, b"--cut--\r\n"]), {
-        "Content-Type": "multipart/form-data; boundary=cut"
-    }
-
-
-def put_form(namespace: Namespace, key: str, *parts: tuple[str, bytes]) -> Answer:
-    """Put a key with a form."""
-    body, announced = form(*parts)
-    headers = announced | {"Authorization": f"Bearer {namespace.access.token}"}
-    return exchange(namespace.access, "PUT", namespace.at(key), body=body, headers=headers)
 
 
 def send(namespace: Namespace, method: str, path: str, body: object) -> Answer:
@@ -224,63 +204,3 @@ def test_a_bulk_that_is_too_large_is_held_by_nobody(served_alone: Served) -> Non
     assert (response.status, refusal.success) == (413, False)
     assert names == []
     assert peak_bytes < 250 * MIB
-
-
-# What is no request: an envelope each time, and nothing changed.
-
-
-def test_paths_that_lead_nowhere_change_nothing(access: Access) -> None:
-    """Empty keys, dots, trailing slashes, unknown routes and wrong methods."""
-    namespace = create(access, "nowhere")
-    namespace.put("k", b"v")
-    before = titles(access)
-    inside = ["/values/", "/values", "/values/%2E", "/values/%2E%2E", "/values/.", "/values/.."]
-    inside += ["/values/%ff", "/values/100%", "/", "/keys/", "/bulk/", "/nope", "/metadata/"]
-    paths = [namespace.path + rest for rest in inside]
-    paths += [f"{access.namespaces}/", f"{access.namespaces}//{namespace.id}", "/nope", "/", ""]
-
-    answers = [
-        (method, path, exchange(access, method, path, body=b"{}"))
-        for path in paths
-        for method in ("GET", "PUT", "POST", "PATCH", "DELETE")
-    ]
-
-    for method, path, answer in answers:
-        assert 400 <= answer.status < 500, (method, path, answer)
-        assert answer.code >= 1_000, (method, path, answer)
-    assert titles(access) == before
-    assert namespace.names() == ["k"]
-    assert namespace.value("k") == b"v"
-
-
-FORMS: dict[str, tuple[tuple[str, bytes], ...]] = {
-    "no value": (("metadata", b"{}"),),
-    "no parts": (),
-    "metadata that is no JSON": (("value", b"v"), ("metadata", b"{")),
-    "metadata that is no text": (("value", b"v"), ("metadata", b"\xff")),
-}
-
-
-@pytest.mark.parametrize("case", FORMS)
-def test_forms_that_mean_nothing_are_refused(namespace: Namespace, case: str) -> None:
-    """A form needs a value, and its metadata is JSON."""
-    answer = put_form(namespace, "k", *FORMS[case])
-
-    assert answer.status == 400
-    assert answer.code >= 1_000
-    assert namespace.names() == []
-
-
-def test_a_form_that_is_cut_short_stores_nothing(namespace: Namespace) -> None:
-    """Every body that ends before the form does is refused."""
-    body, announced = form(("value", b"v"), ("metadata", b"{}"))
-    headers = announced | {"Authorization": f"Bearer {namespace.access.token}"}
-
-    for length in range(len(body) - len(b"--\r\n")):
-        answer = exchange(
-            namespace.access, "PUT", namespace.at("k"), body=body[:length], headers=headers
-        )
-        assert answer.status == 400, (length, answer)
-        assert answer.code >= 1_000
-
-    assert namespace.names() == []

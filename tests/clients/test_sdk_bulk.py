@@ -125,3 +125,23 @@ async def test_bulk_get_of_nothing_that_exists(sdk: AsyncCloudflare, namespace: 
 
     assert got is not None
     assert got.values == {"a": None, "b": None}
+
+
+async def test_the_deprecated_names_of_the_bulk_calls(
+    sdk: AsyncCloudflare, namespace: Namespace
+) -> None:
+    """Programs that call them under `keys` reach the same."""
+    here = place(namespace)
+    keys = sdk.kv.namespaces.keys
+
+    with pytest.deprecated_call():
+        written = await keys.bulk_update(**here, body=[{"key": "a", "value": "1"}])  # pyright: ignore[reportDeprecated]
+        got = await keys.bulk_get(**here, keys=["a"])  # pyright: ignore[reportDeprecated]
+        deleted = await keys.bulk_delete(**here, body=["a"])  # pyright: ignore[reportDeprecated]
+
+    assert written is not None
+    assert got is not None
+    assert deleted is not None
+    assert written.successful_key_count == deleted.successful_key_count == 1
+    assert got.values == {"a": "1"}
+    assert namespace.names() == []

@@ -33,6 +33,21 @@ async def test_a_namespace_from_its_making_to_its_end(
     assert made.id not in titles(access).values()
 
 
+async def test_a_jurisdiction_is_no_fault(
+    sdk: AsyncCloudflare, access: Access, numbers: Iterator[int]
+) -> None:
+    """There is one centre, wherever it stands: what asks for a region gets a namespace."""
+    name = f"there-{next(numbers)}"
+
+    made = await sdk.kv.namespaces.create(
+        account_id=access.account_id, title=name, jurisdiction="eu"
+    )
+
+    assert made is not None
+    assert made.jurisdiction is None
+    assert titles(access)[name] == made.id
+
+
 @pytest.mark.parametrize("size", CROWDS)
 @pytest.mark.parametrize("per_page", [None, 100])
 async def test_listing_namespaces_is_complete_and_ends(

@@ -149,6 +149,11 @@ def test_delete_removes_the_key(wrangler: Wrangler, namespace: Namespace) -> Non
     assert namespace.names() == ["stays"]
 
 
+def test_list_of_an_empty_namespace(wrangler: Wrangler, namespace: Namespace) -> None:
+    """No keys are an empty list, and no fault."""
+    assert json.loads(wrangler.kv("key", "list", *remote(namespace)).stdout) == []
+
+
 def test_list_goes_through_every_page(wrangler: Wrangler, namespace: Namespace) -> None:
     """2,500 keys are three pages; all of them are printed, in the order of their bytes."""
     keys = [f"{'é' if n % 2 else 'z'}{n}" for n in range(2_500)]
