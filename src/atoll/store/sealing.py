@@ -135,6 +135,7 @@ class Sealing:
         self._seals: dict[int, Seal] = {}
         self._sealers: dict[tuple[int, str], Sealer] = {}
         self._seal_id = 0
+        self._unused: set[int] = set()
 
     def admit(self, seal: Seal) -> bool:
         """Take a seal from the store; whether one of the master keys is the one it was made by."""
@@ -145,38 +146,46 @@ class Sealing:
                 return True
         return False
 
-    def begin(self, seal_id: int, random_bytes: RandomBytes) -> Seal:
-        """Make the seal for this run; `use` it once it is stored.
+    def begin(
+        self, seal_id: int, random_bytes: RandomBytes, *, master: bytes | None = None
+    ) -> Seal:
+        """Make a seal for this run; `use` it once it is stored, and not before.
 
         Args:
             seal_id: Its id, which no seal of the store has or had.
             random_bytes: Returns as many random bytes as asked for.
+            master: The key to make it by; the current one if none is given.
         """
         salt = random_bytes(SALT_BYTES)
-        check = _derive(self._current, salt, b"check", CHECK_BYTES)
+        check = _derive(master or self._current, salt, b"check", CHECK_BYTES)
         return Seal(id=seal_id, salt=salt, check=check)
 
-    def use(self, seal: Seal) -> None:
-        """Seal under this one from now on."""
+    def use(self, seal: Seal, *, master: bytes | None = None) -> None:
+        """Seal under this one from now on, and take the key it was made by for the current one."""
+        if master is not None:
+            self._masters = (master, *self._masters)
+            self._current = master
         admitted = self.admit(seal)
         assert admitted
         self._seal_id = seal.id
 
-    def turn_to(self, master: bytes) -> None:
-        """Make `master` the current key; `begin` and `use` a seal of it next."""
-        self._current = master
-        self._masters = (master, *(known for known in self._masters if known != master))
+    @property
+    def fingerprint(self) -> bytes:
+        """Tells the current key from others, and nothing about it."""
+        return _derive(self._current, b"", b"fingerprint", CHECK_BYTES)
 
     @property
     def outdated(self) -> tuple[int, ...]:
         """The seals that were made by another master key than the current one."""
-        return tuple(i for i, master in self._master_of.items() if master != self._current)
+        return tuple(
+            seal_id
+            for seal_id, master in self._master_of.items()
+            if master != self._current and seal_id not in self._unused
+        )
 
-    def forget(self, seal_ids: Sequence[int]) -> None:
-        """Drop seals under which nothing is stored any more."""
-        for seal_id in seal_ids:
-            del self._master_of[seal_id], self._seals[seal_id]
-        self._sealers.clear()
+    def set_aside(self, seal_ids: Sequence[int]) -> None:
+        """Hear that nothing is stored under these any more; reads under way may still need them."""
+        self._unused.update(seal_ids)
 
     def sealer(self, namespace: str) -> Sealer:
         """Return what seals in `namespace` in this run."""

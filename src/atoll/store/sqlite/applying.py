@@ -31,7 +31,7 @@ from atoll.store.sealing import (
     Sealer,
 )
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.sqlite.records import INLINE_BYTES_MAX, JOINED, JOINED_BYTES_MAX, split
+from atoll.store.sqlite.records import INLINE_BYTES_MAX, JOINED, JOINED_BYTES_MAX, bound_by, split
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
@@ -362,7 +362,7 @@ async def _write_chunks(
             key,
             blob,
             PART_FIRST_CHUNK + n,
-            bound=len(value).to_bytes(8, "big"),
+            bound=bound_by(len(value)),
         )
         transaction.database.run(_CHUNK, (blob, n, sealer.seal_id, sealed))
         await transaction.pause()

@@ -40,9 +40,9 @@ SELECT t.version, t.sequence, NULL, NULL, NULL, NULL, NULL
 _CHUNK: Final = "SELECT seal, sealed FROM chunks WHERE blob = ? AND n = ?"
 
 
-def chunk_count(size_bytes: int) -> int:
-    """Return how many chunks a value is cut into."""
-    return -(-size_bytes // CHUNK_BYTES)
+def bound_by(size_bytes: int) -> bytes:
+    """Return what the chunks of a value are sealed with besides."""
+    return size_bytes.to_bytes(8, "big")
 
 
 class Pool:
@@ -109,9 +109,19 @@ class StoredValue:
     blob: int
     size_bytes: int
 
+    @property
+    def count(self) -> int:
+        """How many chunks it was cut into."""
+        return -(-self.size_bytes // CHUNK_BYTES)
+
+    @property
+    def bound(self) -> bytes:
+        """What each chunk is sealed with, so that none can be cut off."""
+        return bound_by(self.size_bytes)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """See `LargeValue`."""
-        for n in range(chunk_count(self.size_bytes)):
+        for n in range(self.count):
             yield await self.records.pool.run(partial(self.piece, n=n))
 
     async def whole(self) -> bytes:
@@ -133,7 +143,7 @@ class StoredValue:
             self.key,
             self.blob,
             sealing.PART_FIRST_CHUNK + n,
-            bound=self.size_bytes.to_bytes(8, "big"),
+            bound=self.bound,
         )
 
 

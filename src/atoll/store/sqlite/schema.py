@@ -86,10 +86,9 @@ CREATE INDEX outcomes_by_age ON outcomes (kept_since_us) WHERE kept_since_us IS 
 CREATE TABLE seals (id INTEGER PRIMARY KEY, salt BLOB NOT NULL, check_value BLOB NOT NULL) STRICT;
 CREATE TABLE resealing (
     id INTEGER PRIMARY KEY CHECK (id = 1),
+    target BLOB NOT NULL,
     namespace INTEGER NOT NULL,
     key BLOB NOT NULL,
-    blob INTEGER NOT NULL,
-    n INTEGER NOT NULL,
     done INTEGER NOT NULL
 ) STRICT;
 """

@@ -1,43 +1,26 @@
 """`SqliteStore`: central's store in one SQLite database, for one process."""
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Self, cast
+from typing import Self
 
 from atoll.clock import Clock
-from atoll.core.errors import SealingKeyWrongError, StoreInUseError
 from atoll.core.model import Batch, ListQuery, Page, Position, Written
 from atoll.core.version import Version, Versions
 from atoll.store import sealing
 from atoll.store.protocol import Admit, Changes, Found, SweepOrder, Swept, Usage
-from atoll.store.sealing import RandomBytes, Seal, Sealing
-from atoll.store.sqlite import applying, schema, sweeping
+from atoll.store.sealing import RandomBytes, Seal
+from atoll.store.sqlite import applying, resealing, schema, sweeping
 from atoll.store.sqlite.driver import Access, Database
+from atoll.store.sqlite.opening import KEY_NAME, Opened, next_seal_id, open_store, store_seal
 from atoll.store.sqlite.reader import Reader
 from atoll.store.sqlite.records import READERS_MAX, Pool, Records
+from atoll.store.sqlite.resealing import Resealed
 from atoll.store.sqlite.schema import Upgrade
-from atoll.store.sqlite.transaction import Head, Numbers, pauses
+from atoll.store.sqlite.transaction import Head, Numbers, Transaction, pauses
 from atoll.store.sqlite.writer import Checkpoints, Writer
-
-LOCK_NAME: Final = "lock"
-KEY_NAME: Final = "sealing.key"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Opened:
-    """A store's files, open and in order."""
-
-    lock: IO[str]
-    database: Database
-    sealing: Sealing
-    key_path: Path
-    numbers: dict[str, int]
 
 
 class SqliteStore:
@@ -45,7 +28,7 @@ class SqliteStore:
 
     def __init__(
         self,
-        opened: _Opened,
+        opened: Opened,
         *,
         path: Path,
         clock: Clock,
@@ -74,6 +57,7 @@ class SqliteStore:
             executor=self._executor,
             clock=clock,
         )
+        self._rotating = asyncio.Lock()
         self._closed = False
 
     @classmethod
@@ -108,7 +92,7 @@ class SqliteStore:
         """
         key = key_path or folder / KEY_NAME
         access = access or Access()
-        opened = await asyncio.to_thread(_open, folder, key, random_bytes, access, upgrades)
+        opened = await asyncio.to_thread(open_store, folder, key, random_bytes, access, upgrades)
         return cls(
             opened,
             path=folder / schema.DATABASE_NAME,
@@ -166,6 +150,44 @@ class SqliteStore:
             lambda transaction: sweeping.sweep(transaction, order), weight=order.limit
         )
 
+    async def rotate(self) -> None:
+        """Put a new sealing key in the place of the old, which is set aside beside it.
+
+        What is written from now on is sealed by the new one. Call `reseal` until it is complete;
+        afterwards the old key is needed only for backups made before.
+        """
+        async with self._rotating:
+            master = await asyncio.to_thread(
+                sealing.replace_key, self._key_path, self._random_bytes
+            )
+
+            async def add(transaction: Transaction) -> Seal:
+                seal_id = next_seal_id(transaction.database)
+                seal = transaction.sealing.begin(seal_id, self._random_bytes, master=master)
+                store_seal(transaction.database, seal)
+                return seal
+
+            # A batch that is being written meanwhile goes on under the old seal. `reseal` is queued
+            # behind it, and finds it.
+            seal = await self._writer.submit(add)
+            self._records.sealing.use(seal, master=master)
+
+    async def reseal(self, *, limit: int = 256) -> Resealed:
+        """Do one bounded round of sealing anew what earlier keys sealed, if there is any.
+
+        Args:
+            limit: How many entries to look at.
+        """
+        outdated = self._records.sealing.outdated
+        if not outdated:
+            return Resealed(done=0, total=0, complete=True)
+        resealed = await self._writer.submit(
+            lambda transaction: resealing.reseal(transaction, limit), weight=limit
+        )
+        if resealed.complete:
+            self._records.sealing.set_aside(outdated)
+        return resealed
+
     async def close(self) -> None:
         """See `Store`."""
         if self._closed:
@@ -178,119 +200,3 @@ class SqliteStore:
         await asyncio.to_thread(self._checkpoints.close)
         self._executor.shutdown()
         self._lock.close()
-
-
-def _open(
-    folder: Path,
-    key_path: Path,
-    random_bytes: RandomBytes,
-    access: Access,
-    upgrades: Sequence[Upgrade],
-) -> _Opened:
-    """Open what is there, or make it; change nothing before all is known to be in order."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ExitStack() as undo:
-        lock = undo.enter_context(lock_folder(folder))
-        path = folder / schema.DATABASE_NAME
-        # SQLite gives its other files the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        database = undo.enter_context(closing(Database(path, access)))
-        schema.check_schema(database, upgrades)
-        seals = stored_seals(database)
-        sealing_ = unlock(key_path, seals, random_bytes)
-        database.set("journal_mode", value="wal")
-        schema.upgrade(database, upgrades)
-        _settle(database, path, sealing_, random_bytes)
-        rows = database.query("SELECT name, number FROM namespaces")
-        undo.pop_all()
-    return _Opened(
-        lock=lock,
-        database=database,
-        sealing=sealing_,
-        key_path=key_path,
-        numbers=dict(cast("list[tuple[str, int]]", rows)),
-    )
-
-
-def lock_folder(folder: Path) -> IO[str]:
-    """Keep other processes out of a data folder until the file returned is closed.
-
-    Raises:
-        StoreInUseError: Another process holds the lock.
-    """
-    lock = (folder / LOCK_NAME).open("a+", encoding="ascii")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise StoreInUseError(path=str(folder), holder=holder) from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
-def stored_seals(database: Database) -> list[Seal]:
-    """Read the seals of a store, none if there is nothing in it yet."""
-    if not schema.schema_of(database):
-        return []
-    rows = database.query("SELECT id, salt, check_value FROM seals ORDER BY id")
-    return [
-        Seal(id=seal_id, salt=salt, check=check)
-        for seal_id, salt, check in cast("list[tuple[int, bytes, bytes]]", rows)
-    ]
-
-
-def unlock(key_path: Path, seals: Sequence[Seal], random_bytes: RandomBytes) -> Sealing:
-    """Read the sealing keys and see that they open the store; make the first one.
-
-    Raises:
-        SealingKeyMissingError: There are seals but no key.
-        SealingKeyWrongError: A seal was made by none of the keys.
-    """
-    if not seals and not key_path.exists():
-        key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sealing.create_key(key_path, random_bytes)
-    sealing_ = Sealing(current=sealing.read_key(key_path), retired=sealing.retired_keys(key_path))
-    if not all(sealing_.admit(seal) for seal in seals):
-        raise SealingKeyWrongError(path=str(key_path))
-    return sealing_
-
-
-def _settle(database: Database, path: Path, sealing_: Sealing, random_bytes: RandomBytes) -> None:
-    """Begin a new incarnation if this is a new file, and a new seal in any case."""
-    inode = schema.inode_of(path)
-    with database.transaction():
-        rows = database.query("SELECT inode FROM meta")
-        restored = database.get("application_id") == schema.BACKUP_ID
-        if not rows:
-            database.run(
-                "INSERT INTO meta (id, incarnation, inode, sequence, last_version, log_start,"
-                " log_rows) VALUES (1, ?, ?, 0, 0, 0, 0)",
-                (_new_incarnation(random_bytes), inode),
-            )
-        elif restored or rows[0][0] != inode:
-            database.run(
-                "UPDATE meta SET incarnation = ?, inode = ?",
-                (_new_incarnation(random_bytes), inode),
-            )
-            database.set("application_id", value=schema.APPLICATION_ID)
-        add_seal(database, sealing_, random_bytes)
-
-
-def add_seal(database: Database, sealing_: Sealing, random_bytes: RandomBytes) -> None:
-    """Store a new seal and use it from now on."""
-    row = database.query("SELECT ifnull(max(id), 0) + 1 FROM seals")[0]
-    seal = sealing_.begin(cast("int", row[0]), random_bytes)
-    database.run(
-        "INSERT INTO seals (id, salt, check_value) VALUES (?, ?, ?)",
-        (seal.id, seal.salt, seal.check),
-    )
-    sealing_.use(seal)
-
-
-def _new_incarnation(random_bytes: RandomBytes) -> int:
-    """Draw a number that no other store has; 63 bits, which is what SQLite's integers hold."""
-    return int.from_bytes(random_bytes(8), "big") >> 1
