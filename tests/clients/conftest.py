@@ -8,39 +8,39 @@ import pytest
 from cloudflare import AsyncCloudflare
 
 from tests.clients.crowd import Crowd, crowds
-from tests.clients.plain import Access, Namespace, create
+from tests.clients.plain import Access, Namespace, access_to, create
 from tests.clients.sdk import KINDS, connect_to
 from tests.clients.sdk4 import OlderSdk
-from tests.clients.server import Served, serving
 from tests.clients.wrangler import RELEASES, Wrangler
+from tests.support.server import Server, serving
 
 
 @pytest.fixture(scope="session")
 def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """Run an Atoll with the limits of today."""
-    with serving(tmp_path_factory.mktemp("today")) as served:
-        yield served.access
+    with serving(tmp_path_factory.mktemp("today") / "data") as server:
+        yield access_to(server)
 
 
 @pytest.fixture(scope="session")
 def access_2019(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """Run an Atoll with the limits of 2019."""
-    with serving(tmp_path_factory.mktemp("2019"), limits_preset="2019") as served:
-        yield served.access
+    with serving(tmp_path_factory.mktemp("2019") / "data", limits_preset="2019") as server:
+        yield access_to(server)
 
 
 @pytest.fixture(scope="session")
 def access_open(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """Run an Atoll that limits neither namespaces nor, below a second, expirations."""
-    with serving(tmp_path_factory.mktemp("open"), limits_preset="open") as served:
-        yield served.access
+    with serving(tmp_path_factory.mktemp("open") / "data", limits_preset="open") as server:
+        yield access_to(server)
 
 
 @pytest.fixture
-def served_alone(tmp_path: Path) -> Iterator[Served]:
+def server_alone(tmp_path: Path) -> Iterator[Server]:
     """Run an Atoll for one test, which may stop it."""
-    with serving(tmp_path) as served:
-        yield served
+    with serving(tmp_path / "data") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -11,20 +11,15 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from tests.support.server import Running, Server
+
 BASE: Final = "/client/v4"
 ANSWER_S_MAX: Final = 60.0
 PAGES_MAX: Final = 1_000
 
 
-class Access(msgspec.Struct, frozen=True, kw_only=True):
+class Access(Running, frozen=True, kw_only=True):
     """Where an Atoll is and who may call it: what `dev.json` says."""
-
-    central: str
-    account_id: str
-    token: str
-    email: str
-    key: str
-    namespace_id: str
 
     @property
     def api(self) -> str:
@@ -35,6 +30,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     def namespaces(self) -> str:
         """The path of the account's namespaces."""
         return f"/accounts/{self.account_id}/storage/kv/namespaces"
+
+
+def access_to(server: Server) -> Access:
+    """Return where `server` is, and its owner's credentials."""
+    return Access(**msgspec.structs.asdict(server.running))
 
 
 class Fault(msgspec.Struct, frozen=True):
