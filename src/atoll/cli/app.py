@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from atoll import __version__
 from atoll.cli import accounts, bulk, exporting, importing, keys, local, namespaces
+from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
 from atoll.cli.output import Out
 from atoll.core.errors import AtollError, RemoteError
@@ -71,42 +72,39 @@ def run(args: Sequence[str]) -> int:
     """
     options = args[: args.index("--")] if "--" in args else args
     out = Out(as_json="--json" in options)
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        code = _run(args, out)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more at exit; let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.PIPE_CLOSED
-    return code
-
-
-def _run(args: Sequence[str], out: Out) -> int:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a TextIOWrapper
     try:
         code: object = app(args=list(args), prog_name="atoll", standalone_mode=False)
-    except TyperException as error:
-        context = getattr(error, "ctx", None)
-        if context is not None and not out.as_json:
-            out.note(f"{context.get_usage()}\nTry '{context.command_path} --help'.")
-        out.error(code="usage", message=error.format_message())
-        return Exit.USAGE
-    except AtollError as error:
-        facts: dict[str, object] = {}
-        name = error.code
-        if isinstance(error, RemoteError):
-            name = error.remote_code
-            facts["status"] = error.status
-        out.error(code=name, message=str(error), facts=facts)
-        return exit_code(error)
-    except typer.Abort:
-        out.error(code="aborted", message="not confirmed; nothing was changed")
-        return Exit.REFUSED
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        out.error(code="os_error", message=str(error))
-        return Exit.REFUSED
+    except (AtollError, OSError, PipeClosed, TyperException, UnicodeError, typer.Abort) as error:
+        return _explained(error, out)
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _explained(error: Exception, out: Out) -> Exit:
+    """Tell why a command ended, and return the code for it."""
+    name, message, code = "os_error", str(error), Exit.REFUSED
+    facts: dict[str, object] = {}
+    match error:
+        case PipeClosed():
+            # Python flushes once more at its end; let that go nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.PIPE_CLOSED
+        case TyperException():
+            name, message, code = "usage", error.format_message(), Exit.USAGE
+            context = getattr(error, "ctx", None)
+            if context is not None:
+                out.note(f"{context.get_usage()}\nTry '{context.command_path} --help'.")
+        case RemoteError():
+            name, code = error.remote_code, exit_code(error)
+            facts["status"] = error.status
+        case AtollError():
+            name, code = error.code, exit_code(error)
+        case UnicodeEncodeError():
+            name, code = "usage", Exit.USAGE
+            message = f"{error.object!a} is not UTF-8, as keys, titles and settings are"
+        case typer.Abort():
+            name, message = "aborted", "not confirmed; nothing was changed"
+        case _:
+            pass
+    out.error(code=name, message=message, facts=facts)
+    return code

@@ -6,7 +6,9 @@ own, so that `--json` or `--data` may stand wherever a user thinks of them.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec
@@ -117,7 +119,8 @@ def remote(
     ) -> Callable[Concatenate[Session, P], Awaitable[None]]:
         def run(**given: Any) -> None:  # noqa: ANN401 - typer's
             out, loaded = _taken(given, REMOTE)
-            asyncio.run(_with_session(function, out, loaded, given))
+            with quiet_pipes():
+                asyncio.run(_with_session(function, out, loaded, given))
 
         _register(app, name, function, run, REMOTE)
         return function
@@ -144,12 +147,27 @@ def local(
         def run(**given: Any) -> None:  # noqa: ANN401 - typer's
             out, loaded = _taken(given, shared)
             called: Callable[..., None] = function
-            called(Here(out=out, loaded=loaded), **given)
+            with quiet_pipes():
+                called(Here(out=out, loaded=loaded), **given)
 
         _register(app, name, function, run, shared)
         return function
 
     return register
+
+
+class PipeClosed(Exception):  # noqa: N818 - no error: whoever read our output has read enough
+    """Who read our output stopped reading."""
+
+
+@contextmanager
+def quiet_pipes() -> Generator[None]:
+    """Turn a closed pipe into `PipeClosed`, which nobody on the way up mistakes for an error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise PipeClosed from error
 
 
 async def _with_session(
