@@ -81,7 +81,9 @@ class Server:
 @asynccontextmanager
 async def serving(site: Site) -> AsyncGenerator[Server]:
     """Serve a site on a free port, as `serve` does."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    # With the protocol named, asyncio sends answers at once; else each waits to be acknowledged.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         site.app, http=Connection, lifespan="off", log_config=None, access_log=False
     )
