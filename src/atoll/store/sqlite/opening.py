@@ -14,6 +14,7 @@ from atoll.store.sealing import RandomBytes, Seal, Sealing
 from atoll.store.sqlite import schema
 from atoll.store.sqlite.driver import Access, Database
 from atoll.store.sqlite.schema import Upgrade
+from atoll.store.sqlite.transaction import Head
 
 LOCK_NAME: Final = "lock"
 KEY_NAME: Final = "sealing.key"
@@ -24,9 +25,12 @@ class Opened:
     """A store's files, open and in order."""
 
     lock: IO[str]
-    database: Database
+    writing: Database
+    reading: Database
+    checkpointing: Database
     sealing: Sealing
     key_path: Path
+    head: Head
     numbers: dict[str, int]
 
 
@@ -54,11 +58,17 @@ def open_store(
         database.set("journal_mode", value="wal")
         schema.upgrade(database, upgrades)
         _settle(database, path, sealing_, random_bytes)
+        head = Head.read(database)
         rows = database.query("SELECT name, number FROM namespaces")
+        reading = undo.enter_context(closing(Database(path, access)))
+        checkpointing = undo.enter_context(closing(Database(path, access)))
         undo.pop_all()
     return Opened(
         lock=lock,
-        database=database,
+        writing=database,
+        reading=reading,
+        checkpointing=checkpointing,
+        head=head,
         sealing=sealing_,
         key_path=key_path,
         numbers=dict(cast("list[tuple[str, int]]", rows)),

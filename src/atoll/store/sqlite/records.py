@@ -66,19 +66,20 @@ class Pool:
         if self._closed:
             raise StoppingError
         await self._slots.acquire()
-        try:
-            database = self._idle.pop() if self._idle else self._connect()
-        except BaseException:
-            self._slots.release()
-            raise
-        loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._executor, _in_snapshot, database, work)
-        job.add_done_callback(lambda done: self._give_back(database, done))
-        # Whoever waits may be cancelled; the thread may not, and the connection is its until then.
+        job = asyncio.get_running_loop().run_in_executor(self._executor, self._work, work)
+        job.add_done_callback(self._finish)
+        # Whoever waits may be cancelled; a thread may not be, and keeps its slot until it is done.
         return await asyncio.shield(job)
 
-    def _give_back(self, database: Database, job: asyncio.Future[T]) -> None:
-        self._idle.append(database)
+    def _work(self, work: Callable[[Database], T]) -> T:
+        database = self._idle.pop() if self._idle else self._connect()
+        try:
+            with database.transaction():
+                return work(database)
+        finally:
+            self._idle.append(database)
+
+    def _finish(self, job: asyncio.Future[T]) -> None:
         self._slots.release()
         if not job.cancelled():
             job.exception()  # Seen, even if whoever asked is gone.
@@ -92,11 +93,6 @@ class Pool:
             database.close()
         for _ in range(READERS_MAX):
             self._slots.release()
-
-
-def _in_snapshot(database: Database, work: Callable[[Database], T]) -> T:
-    with database.transaction():
-        return work(database)
 
 
 @dataclass(slots=True, kw_only=True, weakref_slot=True, eq=False)

@@ -19,7 +19,7 @@ from atoll.store.sqlite.reader import Reader
 from atoll.store.sqlite.records import READERS_MAX, Pool, Records
 from atoll.store.sqlite.resealing import Resealed
 from atoll.store.sqlite.schema import Upgrade
-from atoll.store.sqlite.transaction import Head, Numbers, Transaction, pauses
+from atoll.store.sqlite.transaction import Numbers, Transaction, pauses
 from atoll.store.sqlite.writer import Checkpoints, Writer
 
 
@@ -44,15 +44,15 @@ class SqliteStore:
         self._pool = Pool(lambda: Database(path, access), self._executor)
         self._records = Records(opened.sealing, self._pool)
         numbers = Numbers(opened.numbers)
-        self._checkpoints = Checkpoints(Database(path, access), self._executor)
+        self._checkpoints = Checkpoints(opened.checkpointing, self._executor)
         self._reader = Reader(
-            Database(path, access), self._records, numbers=numbers.by_name, pause=pauses(clock)
+            opened.reading, self._records, numbers=numbers.by_name, pause=pauses(clock)
         )
         self._writer = Writer(
-            database=opened.database,
+            database=opened.writing,
             checkpoints=self._checkpoints,
             records=self._records,
-            head=Head.read(opened.database),
+            head=opened.head,
             numbers=numbers,
             executor=self._executor,
             clock=clock,
