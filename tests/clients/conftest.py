@@ -16,10 +16,16 @@ from tests.support.server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run an Atoll with the limits of today."""
     with serving(tmp_path_factory.mktemp("today") / "data") as server:
-        yield access_to(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def access(server: Server) -> Access:
+    """Return the credentials of that Atoll's owner."""
+    return access_to(server)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Cloudflare's SDK 4, which writes keys into paths as they are and values as JSON."""
 
 import json
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -87,6 +88,24 @@ def test_what_it_leaves_unescaped_is_refused(
 
     assert outcome.error == "BadRequestError"
     assert namespace.names() == []
+
+
+@pytest.mark.parametrize("key", ["a?b=c#d&e", "100%", "a%2Fb", "a/../b", "new\nline", "a/b c+ü"])
+def test_keys_that_were_escaped_first(older_sdk: OlderSdk, namespace: Namespace, key: str) -> None:
+    """A program that quotes keys itself reaches every one of them."""
+    quoted = quote(key, safe="")
+
+    older_sdk.call(namespace, "values.update", quoted, value="v", metadata="", extra_headers=FORM)
+
+    assert namespace.names() == [key]
+    assert older_sdk.value(namespace, quoted) == b"v"
+
+
+def test_what_follows_a_question_mark_is_lost(older_sdk: OlderSdk, namespace: Namespace) -> None:
+    """Unescaped, the rest of the key is a query, and the key is what came before."""
+    older_sdk.call(namespace, "values.update", "a?b", value="v", metadata="", extra_headers=FORM)
+
+    assert namespace.names() == ["a"]
 
 
 def test_two_dots_name_the_namespace(older_sdk: OlderSdk, namespace: Namespace) -> None:

@@ -149,6 +149,14 @@ async def test_what_is_no_key_never_leaves_the_client(
         await sdk.kv.namespaces.values.delete(key, **place(namespace))
 
 
+async def test_text_is_no_value(sdk: AsyncCloudflare, namespace: Namespace) -> None:
+    """The hints allow a string and the SDK refuses it; nothing was sent."""
+    with pytest.raises(RuntimeError, match="bytes"):
+        await sdk.kv.namespaces.values.update("k", **place(namespace), value="text")
+
+    assert namespace.names() == []
+
+
 # Who may call.
 
 Credentials = Callable[[Access], dict[str, str]]

@@ -47,14 +47,14 @@ class Wrangler:
 
     def __init__(self, release: str, *, home: Path, access: Access) -> None:
         """Use `release`, call the Atoll of `access`, and keep every file under `home`."""
-        self._command = RELEASES[release]()
+        self.command = RELEASES[release]()
         self.access = access
         self.folder = home / "project"
         self.folder.mkdir()
         news = home / "tmp" / "update-check"
         news.mkdir(parents=True)
         (news / "wrangler-latest.json").write_text(NO_NEWS)
-        self._home = {
+        self.home = {
             "PATH": os.defpath,
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / "config"),
@@ -84,9 +84,9 @@ class Wrangler:
         }
         variables = {f"CLOUDFLARE_{name.upper()}": value for name, value in given.items()}
         done = subprocess.run(
-            [*self._command, *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
-            env=self._home | variables | {"CLOUDFLARE_API_BASE_URL": self.access.api},
+            env=self.home | variables | {"CLOUDFLARE_API_BASE_URL": self.access.api},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=RUN_S_MAX,
