@@ -29,17 +29,25 @@ from atoll.accounts import Accounts
 from atoll.central import Central, CentralSettings
 from atoll.clock import SystemClock
 from atoll.config import Config
-from atoll.core.errors import ConfigError, StoreNotFoundError
+from atoll.core.errors import ConfigError, StoreError, StoreNotFoundError
 from atoll.http.app import Node, create_app
 from atoll.http.connection import Connection
+from atoll.store import sqlite
+from atoll.store.sqlite import SqliteStore
+from atoll.store.sqlite.backup import Progress
+from atoll.store.sqlite.opening import KEY_NAME
 from atoll.store.sqlite.schema import DATABASE_NAME
-from atoll.store.sqlite.store import KEY_NAME, SqliteStore
 
 CENTRAL_NAME: Final = "central"
 SPOOL_NAME: Final = "spool"
 FOLDER_MODE: Final = 0o700
 FILES_KEPT: Final = 256
 """Open files besides connections: the database's, and bodies that wait."""
+
+RESEAL_PAUSE_S: Final = 0.01
+"""Between two rounds, for the requests that wait."""
+RESEAL_RETRY_S: Final = 10.0
+"""After a round that failed, as on a full disk."""
 
 log = structlog.stdlib.get_logger()
 
@@ -102,10 +110,26 @@ def sealing_key_of(config: Config) -> Path:
     return config.sealing_key or config.data / KEY_NAME
 
 
-async def serve(node: Opened, announce: Callable[[str], None]) -> None:
-    """Answer requests until SIGTERM or SIGINT comes, then finish what was begun.
+def back_up(config: Config, target: Path, *, progress: Progress) -> sqlite.Backup:
+    """Copy the store, which a server may be using, to one new file.
 
-    A second signal ends what has not finished.
+    Raises:
+        StoreNotFoundError: There is none; see `sqlite.back_up` for the other errors.
+    """
+    if not (config.data / DATABASE_NAME).is_file():
+        raise StoreNotFoundError(path=str(config.data))
+    return sqlite.back_up(config.data, target, progress=progress)
+
+
+def restore(config: Config, backup: Path, *, progress: Progress) -> None:
+    """Put a backup back in the data folder; see `sqlite.restore` for its errors."""
+    sqlite.restore(backup, config.data, progress=progress, key_path=config.sealing_key)
+
+
+async def serve(node: Opened, announce: Callable[[str], None]) -> None:
+    """Answer requests until a signal says to stop, then finish what was begun.
+
+    A second one ends what has not finished. SIGUSR1 rotates the sealing key.
 
     Args:
         node: What to serve.
@@ -122,14 +146,18 @@ async def serve(node: Opened, announce: Callable[[str], None]) -> None:
         scheme = "http" if config.tls_certificate is None else "https"
         server = _Server(_uvicorn(node, ready=lambda: server.ready))
         server.announce = lambda: announce(f"{scheme}://{_in_url(config.host)}:{port}")
-        with _stopped_by_signals(server):
-            sweeping = asyncio.create_task(node.central.sweep_forever())
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                sweeping.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sweeping
+        rotate = asyncio.Event()
+        _listen_to_signals(server, rotate)
+        upkeep = [
+            asyncio.create_task(node.central.sweep_forever()),
+            asyncio.create_task(_seal_forever(node, rotate)),
+        ]
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in upkeep:
+                task.cancel()
+            await asyncio.gather(*upkeep, return_exceptions=True)
     finally:
         listener.close()
 
@@ -291,7 +319,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave signals to `_stopped_by_signals`: uvicorn's way would end us before our turn."""
+        """Leave signals to `_listen_to_signals`: uvicorn's way would end us before our turn."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -300,18 +328,41 @@ class _Server(uvicorn.Server):
         self.announce()
 
 
-@contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Generator[None]:
+def _listen_to_signals(server: uvicorn.Server, rotate: asyncio.Event) -> None:
+    """Stop on SIGINT, SIGTERM and SIGHUP, at once on a second one; rotate the key on SIGUSR1.
+
+    The handlers stay until the loop ends: a Ctrl-C more must not cut the store's closing short.
+    """
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         server.force_exit = server.should_exit
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    yield
-    # The handlers stay: a third Ctrl-C must not cut the closing of the store short.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup sets it.
+            loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGUSR1, rotate.set)
+
+
+async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:
+    """Rotate the sealing key when told to; seal anew, beside all else, what earlier keys sealed."""
+    while True:
+        try:
+            if rotate.is_set():
+                rotate.clear()
+                await node.store.rotate()
+                log.info("sealing_key_rotated", path=str(sealing_key_of(node.config)))
+            resealed = await node.store.reseal()
+            if not resealed.complete:
+                await node.clock.sleep(RESEAL_PAUSE_S)
+                continue
+            if resealed.done:
+                log.info("resealed", entries=resealed.done)
+            await rotate.wait()
+        except StoreError as error:
+            log.warning("reseal_failed", code=error.code, reason=str(error))
+            await node.clock.sleep(RESEAL_RETRY_S)
 
 
 # The log.

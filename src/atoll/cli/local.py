@@ -41,6 +41,13 @@ def register_upkeep(app: typer.Typer) -> None:
     """Add the commands of a real deployment."""
     local(app, "init")(init)
     local(app, "central", also=LISTEN)(central)
+    local(app, "backup")(backup)
+    local(app, "restore")(restore)
+    seal = typer.Typer()
+    local(seal, "rotate")(rotate)
+    app.add_typer(
+        seal, name="seal", help="The key that values are sealed with.", no_args_is_help=True
+    )
     local(app, "config")(config)
 
 
@@ -119,3 +126,41 @@ def config(here: Here) -> None:
     rows = list(here.loaded.rows())
     document = [{"name": name, "value": value, "from": origin} for name, value, origin in rows]
     here.out.table(document, ("SETTING", "VALUE", "FROM"), rows)
+
+
+def backup(
+    here: Here,
+    path: Annotated[Path, typer.Argument(help="The file to make.", metavar="PATH")],
+) -> None:
+    """Copy the data folder's store to one file, also while a server runs on it.
+
+    The copy is the store as it was at one moment, sealed as it is sealed. The sealing key is not in
+    it: keep a copy of that elsewhere, or the backup cannot be read.
+    """
+    from atoll.cli.offline import make_backup  # noqa: PLC0415 - see above
+
+    make_backup(here, path)
+
+
+def restore(
+    here: Here,
+    path: Annotated[Path, typer.Argument(help="From `atoll backup`.", metavar="PATH")],
+) -> None:
+    """Put a backup back, in a data folder without a store.
+
+    It takes the key that the backup was sealed with, as sealing.key in the folder or where the
+    setting `sealing_key` says. Accounts, tokens and namespaces are those of the backup.
+    """
+    from atoll.cli.offline import put_back  # noqa: PLC0415 - see above
+
+    put_back(here, path)
+
+
+def rotate(here: Here) -> None:
+    """Replace the sealing key, and seal everything anew with it.
+
+    No server may run on the folder. To rotate without a stop, send the server SIGUSR1 instead.
+    """
+    from atoll.cli.offline import rotate_key  # noqa: PLC0415 - see above
+
+    rotate_key(here)
