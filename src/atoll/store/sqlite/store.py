@@ -196,7 +196,10 @@ class SqliteStore:
         await self._pool.close()
         await self._writer.close()
         self._reader.close()
+        await asyncio.to_thread(self._let_go)
+
+    def _let_go(self) -> None:
         # The last connection moves what is left in the write-ahead log into the database.
-        await asyncio.to_thread(self._checkpoints.close)
+        self._checkpoints.close()
         self._executor.shutdown()
         self._lock.close()
