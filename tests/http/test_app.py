@@ -89,7 +89,8 @@ async def test_requests_are_counted(site: Site) -> None:
     assert counted("rest", "get", 200) in text
     assert counted("rest", "get", 404) in text
     assert counted("admin", "route", 404) in text
-    assert 'atoll_http_received_bytes_total{face="rest"} 5.0' in text
+    assert 'atoll_http_received_bytes_total{face="rest",operation="put"} 5.0' in text
+    assert 'atoll_http_sent_bytes_total{face="rest",operation="list keys"}' not in text
     assert 'atoll_http_request_seconds_count{face="rest",operation="get"} 2.0' in text
     assert "secret-key" not in text
     assert "at-all" not in text

@@ -79,14 +79,13 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(site: Site) -> AsyncGenerator[Server]:
+async def serving(site: Site, *, http: type[Connection] = Connection) -> AsyncGenerator[Server]:
     """Serve a site on a free port, as `serve` does."""
     # With the protocol named, asyncio sends answers at once; else each waits to be acknowledged.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        site.app, http=Connection, lifespan="off", log_config=None, access_log=False
-    )
+    listening.listen()
+    config = uvicorn.Config(site.app, http=http, lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(server.serve(sockets=[listening]))
@@ -321,3 +320,25 @@ async def test_http_1_0_is_answered_and_closed(server: Server) -> None:
 
     assert answer.startswith(b"HTTP/1.1 200")
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"alive": True}
+
+
+class Hasty(Connection):
+    """A connection that does not wait long."""
+
+    body_idle_s_max = 0.2
+
+
+async def test_a_body_that_stops_arriving_ends_the_connection(tmp_path: Path) -> None:
+    """Nothing is stored, nobody is answered, and other connections go on."""
+    async with serving(await Site.make(tmp_path), http=Hasty) as server:
+        path = server.site.value("k")
+        async with server.wire() as idle, server.wire() as busy:
+            await idle.send(idle.head(f"PUT {path} HTTP/1.1", "content-length: 9") + b"1")
+            await busy.send(busy.head(f"PUT {path} HTTP/1.1", "content-length: 2") + b"1")
+            await busy.send(b"2")
+            put = await busy.answer()
+            left = await idle.ended()
+
+        assert put.result is None
+        assert left == b""
+        assert await server.site.get("k") == b"12"

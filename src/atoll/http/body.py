@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 
 from atoll.core.errors import (
     AtollError,
-    BodyInvalidError,
     BodyTooLargeError,
     DiskFullError,
     ValueTooLargeError,
@@ -34,9 +33,6 @@ LOADED_BYTES_MAX: Final = 256 * MIB
 
 SPOOLING_MAX: Final = 64
 """How many large bodies may be arriving at once; further ones wait unread."""
-
-IDLE_S_MAX: Final = 60.0
-"""How long nothing of a body may arrive before it is given up."""
 
 FORM_OVERHEAD_BYTES_MAX: Final = MIB
 """What a form may hold besides its value."""
@@ -168,6 +164,11 @@ class Spool:
             self._file = None
 
 
+def _announced_bytes(request: Request) -> int:
+    announced = request.headers.get(b"content-length", b"")
+    return int(announced) if announced.isdigit() else 0
+
+
 def _append(file: SpoolFile, data: bytes) -> None:
     rest = memoryview(data)
     while rest:  # A file that is almost full takes a part, and then fails.
@@ -202,7 +203,6 @@ class Bodies:
 
         Raises:
             BodyTooLargeError: It exceeds `bytes_max`.
-            BodyInvalidError: It stopped arriving.
             DiskFullError: There is no room to spool it.
         """
         spool = Spool(self._open, self._budget)
@@ -214,12 +214,26 @@ class Bodies:
         finally:
             spool.close()
 
+    async def small_value(self, request: Request) -> bytes | None:
+        """Return a value that is the whole body, if it came in one piece that memory may keep.
+
+        Returns:
+            `None` when it did not; `value` then goes on from here.
+        """
+        bytes_max = min(IN_MEMORY_BYTES_MAX, self._limits.value_bytes_max)
+        if _announced_bytes(request) > bytes_max:
+            return None
+        piece, more = await self._receive(request)
+        if not more and len(piece) <= bytes_max:
+            return piece
+        request.first_piece = piece, more
+        return None
+
     @asynccontextmanager
     async def value(self, request: Request) -> AsyncGenerator[bytes]:
         """Have a value in memory that is the whole body.
 
         Raises:
-            BodyInvalidError: It stopped arriving.
             DiskFullError: There is no room to spool it.
             ValueTooLargeError: It exceeds the limit of values.
         """
@@ -311,12 +325,12 @@ class Bodies:
         self, request: Request, bytes_max: int, too_large: Callable[[int], AtollError]
     ) -> None:
         """Refuse a body by the length that it announces, before anything of it is kept."""
-        announced = request.headers.get(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > bytes_max:
+        announced_bytes = _announced_bytes(request)
+        if announced_bytes > bytes_max:
             # A client that asks before it sends has not sent anything, and will not.
             if request.headers.get(b"expect", b"").lower() != b"100-continue":
                 await self._discard(request, more=True)
-            raise too_large(int(announced))
+            raise too_large(announced_bytes)
 
     async def _discard(self, request: Request, *, more: bool) -> None:
         """Read the body on without keeping it, so that the client gets to see the answer."""
@@ -326,15 +340,13 @@ class Bodies:
 
     async def _receive(self, request: Request) -> tuple[bytes, bool]:
         """Return the next piece of the body, and whether more will come."""
-        try:
-            async with asyncio.timeout(IDLE_S_MAX):
-                message = await request.receive()
-        except TimeoutError as error:
-            request.abandoned = True
-            detail = f"the body stopped arriving: nothing came for {IDLE_S_MAX:g} s"
-            raise BodyInvalidError(detail=detail) from error
+        first = request.first_piece
+        if first is not None:
+            request.first_piece = None
+            return first
+        message = await request.receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
-        piece: bytes = message.get("body", b"")
+        piece: bytes = message["body"]
         request.body_bytes += len(piece)
-        return piece, message.get("more_body", False)
+        return piece, message["more_body"]

@@ -1,7 +1,7 @@
-"""What one connection may take: bytes and seconds for a request's head, and a place among others.
+"""What one connection may take: bytes and seconds for a request, and a place among others.
 
 uvicorn bounds none of these. Without a bound, a sender of endless headers fills the memory, and
-connections that never send a request use up what the system lets us open.
+connections that never send a request, or never finish one, use up what the system lets us open.
 """
 
 import asyncio
@@ -16,6 +16,9 @@ HEAD_BYTES_MAX: Final = 65_536
 HEAD_S_MAX: Final = 30.0
 """How long a connection may take to begin its first request, and to send the head of any."""
 
+BODY_IDLE_S_MAX: Final = 60.0
+"""How long nothing of a body may arrive while we wait for it."""
+
 TOO_LARGE_NUMBER: Final = 20431
 FULL_NUMBER: Final = 20508
 
@@ -23,9 +26,13 @@ FULL_NUMBER: Final = 20508
 class Connection(WireProtocol):
     """uvicorn's connection, bounded; `limit_concurrency` is how many there may be at once."""
 
+    body_idle_s_max: float = BODY_IDLE_S_MAX
+
     _head_open: bool = True
     _head_bytes: int = 0
     _timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _arrived_s: float = 0.0
 
     def connection_made(  # type: ignore[override] # as uvicorn narrows it
         self, transport: asyncio.Transport
@@ -46,6 +53,8 @@ class Connection(WireProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
         self._stop_timer()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -65,6 +74,10 @@ class Connection(WireProtocol):
         if not self._head_open:
             self._head_bytes = 0
             self._stop_timer()
+            if self.cycle.more_body:
+                self._arrived_s = self.loop.time()
+                if self._body_timer is None:
+                    self._watch_body(self.body_idle_s_max)
             return
         # A piece in which one request ends and the next begins is not counted: it is one piece.
         if was_open:
@@ -77,6 +90,22 @@ class Connection(WireProtocol):
             )
         elif self._timer is None:
             self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.close)
+
+    def _watch_body(self, seconds: float) -> None:
+        self._body_timer = self.loop.call_later(seconds, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        """End a connection whose body stopped arriving, unless it is we who do not read."""
+        self._body_timer = None
+        if not self.cycle.more_body or self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self._arrived_s = self.loop.time()
+        left_s = self._arrived_s + self.body_idle_s_max - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self._watch_body(left_s)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -56,6 +56,7 @@ class Request:
         "abandoned",
         "account",
         "body_bytes",
+        "first_piece",
         "headers",
         "id",
         "key",
@@ -81,6 +82,8 @@ class Request:
         self.key = b""
         self.body_bytes = 0
         """How much of the body has arrived."""
+        self.first_piece: tuple[bytes, bool] | None = None
+        """What was received and not yet taken, and whether more will come."""
         self.abandoned = False
         """Whether the rest of the body will not be read; the connection ends with the answer."""
         self._query: dict[str, str] | None = None

@@ -1,40 +1,42 @@
-"""What is counted of requests, for Prometheus."""
+"""What is counted of requests, for Prometheus.
 
+Counted in plain numbers and turned into metrics when somebody asks: a node's requests all run on
+one loop, so there is nothing to lock, and every write pays for what is counted.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS_S: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
 
 
-class RequestMetrics:
-    """Counters of one node's requests. Names of labels come from the code, never from a caller."""
+class _Operation:
+    """The numbers of one operation of one face."""
+
+    __slots__ = ("buckets", "elapsed_s", "received_bytes", "sent_bytes", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.buckets = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.elapsed_s = 0.0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+
+
+class RequestMetrics(Collector):
+    """The numbers of one node. Names of labels come from the code, never from a caller."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Register with `registry`."""
-        self._requests = Counter(
-            "atoll_http_requests",
-            "Requests answered, by face, operation and status.",
-            ("face", "operation", "status"),
-            registry=registry,
-        )
-        self._latency = Histogram(
-            "atoll_http_request_seconds",
-            "Time from a request's headers to the end of its answer.",
-            ("face", "operation"),
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._received = Counter(
-            "atoll_http_received_bytes", "Bytes of bodies received.", ("face",), registry=registry
-        )
-        self._sent = Counter(
-            "atoll_http_sent_bytes", "Bytes of bodies sent.", ("face",), registry=registry
-        )
-        # Looking children up by label costs more than counting, so they are kept.
-        self._children: dict[tuple[str, str, int], _Children] = {}
+        """Be asked by `registry`."""
+        self._operations: dict[tuple[str, str], _Operation] = {}
+        registry.register(self)
 
     def count(
         self,
@@ -47,22 +49,42 @@ class RequestMetrics:
         sent_bytes: int,
     ) -> None:
         """Count a request that was answered."""
-        children = self._children.get((face, operation, status))
-        if children is None:
-            children = (
-                self._requests.labels(face, operation, str(status)),
-                self._latency.labels(face, operation),
-                self._received.labels(face),
-                self._sent.labels(face),
-            )
-            self._children[face, operation, status] = children
-        requests, latency, received, sent = children
-        requests.inc()
-        latency.observe(elapsed_s)
-        if received_bytes:
-            received.inc(received_bytes)
-        if sent_bytes:
-            sent.inc(sent_bytes)
+        numbers = self._operations.get((face, operation))
+        if numbers is None:
+            numbers = self._operations[face, operation] = _Operation()
+        numbers.statuses[status] = numbers.statuses.get(status, 0) + 1
+        numbers.buckets[bisect_left(LATENCY_BUCKETS_S, elapsed_s)] += 1
+        numbers.elapsed_s += elapsed_s
+        numbers.received_bytes += received_bytes
+        numbers.sent_bytes += sent_bytes
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        labels = ("face", "operation")
+        requests = CounterMetricFamily(
+            "atoll_http_requests",
+            "Requests answered, by face, operation and status.",
+            labels=(*labels, "status"),
+        )
+        latency = HistogramMetricFamily(
+            "atoll_http_request_seconds",
+            "Time from a request's headers to the end of its answer.",
+            labels=labels,
+        )
+        received = CounterMetricFamily(
+            "atoll_http_received_bytes", "Bytes of bodies received.", labels=labels
+        )
+        sent = CounterMetricFamily("atoll_http_sent_bytes", "Bytes of bodies sent.", labels=labels)
+        for at, numbers in self._operations.items():
+            for status, count in numbers.statuses.items():
+                requests.add_metric((*at, str(status)), count)
+            latency.add_metric(at, _cumulated(numbers.buckets), numbers.elapsed_s)
+            received.add_metric(at, numbers.received_bytes)
+            sent.add_metric(at, numbers.sent_bytes)
+        return requests, latency, received, sent
 
 
-_Children = tuple[Counter, Histogram, Counter, Counter]
+def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+    """Write a histogram as Prometheus has it: each bucket counts those below it too."""
+    bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
+    return [(bound, float(sum(buckets[: i + 1]))) for i, bound in enumerate(bounds)]

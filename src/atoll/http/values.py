@@ -72,6 +72,9 @@ class Values:
             async with self._bodies.form(request, boundary) as form:
                 given = metadata if form.metadata is None else form.metadata
                 return await self._store(request, principal, key, form.value, given)
+        small = await self._bodies.small_value(request)
+        if small is not None:
+            return await self._store(request, principal, key, small, metadata)
         async with self._bodies.value(request) as value:
             return await self._store(request, principal, key, value, metadata)
 
