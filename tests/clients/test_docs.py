@@ -13,7 +13,7 @@ from tests.clients.wrangler import Wrangler
 from tests.support.server import ATOLL, Server, environment
 from tests.tidy.sources import ROOT
 
-RUN_S_MAX = 60.0
+RUN_S_MAX = 100.0
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

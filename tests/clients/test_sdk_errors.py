@@ -162,22 +162,22 @@ async def test_text_is_no_value(sdk: AsyncCloudflare, namespace: Namespace) -> N
 Credentials = Callable[[Access], dict[str, str]]
 
 
-async def first_key(kind: str, access: Access, **credentials: str) -> list[str]:
-    """List the keys of the first namespace with the credentials given."""
-    client = connect(kind, access.api, **credentials, max_retries=0)
-    here: Place = {"account_id": access.account_id, "namespace_id": access.namespace_id}
+async def names(kind: str, namespace: Namespace, **credentials: str) -> list[str]:
+    """List the keys of a namespace with the credentials given."""
+    client = connect(kind, namespace.access.api, **credentials, max_retries=0)
     try:
-        page = await client.kv.namespaces.keys.list(**here)
+        page = await client.kv.namespaces.keys.list(**place(namespace))
     finally:
         await client.close()
     return [row.name for row in page.result]
 
 
-async def test_email_and_key_are_credentials_too(sdk_kind: str, access: Access) -> None:
+async def test_email_and_key_are_credentials_too(sdk_kind: str, namespace: Namespace) -> None:
     """The older form works as the token does."""
-    Namespace(access=access, id=access.namespace_id).put("k", b"v")
+    namespace.put("k", b"v")
+    access = namespace.access
 
-    found = await first_key(sdk_kind, access, api_email=access.email, api_key=access.key)
+    found = await names(sdk_kind, namespace, api_email=access.email, api_key=access.key)
 
     assert found == ["k"]
 
@@ -191,21 +191,23 @@ WRONG: dict[str, Credentials] = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 async def test_wrong_credentials_are_refused(
-    sdk_kind: str, access: Access, wrong: Credentials
+    sdk_kind: str, namespace: Namespace, wrong: Credentials
 ) -> None:
     """Whatever is wrong with them, and without telling what."""
     with pytest.raises(cloudflare.AuthenticationError) as caught:
-        await first_key(sdk_kind, access, **wrong(access))
+        await names(sdk_kind, namespace, **wrong(namespace.access))
 
     assert [(error.code, error.message) for error in caught.value.errors] == [
         (10000, "Authentication error")
     ]
 
 
-async def test_a_stray_email_is_explained(sdk_kind: str, access: Access) -> None:
+async def test_a_stray_email_is_explained(sdk_kind: str, namespace: Namespace) -> None:
     """With an email and a token the SDK sends the email alone: the answer says what is missing."""
+    access = namespace.access
+
     with pytest.raises(cloudflare.AuthenticationError, match="X-Auth-Key"):
-        await first_key(sdk_kind, access, api_email=access.email, api_token=access.token)
+        await names(sdk_kind, namespace, api_email=access.email, api_token=access.token)
 
 
 class _Token(msgspec.Struct):
