@@ -34,6 +34,9 @@ BULK_READ_BODY_BYTES_MAX: Final = MIB
 BULK_MEMORY_FACTOR: Final = 5
 """What a bulk takes in memory, as a multiple of its text: the text, the items, the mutations."""
 
+DOTS_CHARS_MAX: Final = 2
+"""No key that is longer is illegal for being dots."""
+
 ITEM_SHOWN_BYTES_MAX: Final = 60
 """How much of an item without a key an error shows."""
 
@@ -205,32 +208,38 @@ class RestKeys:
             _explain(body, error, "an array of objects with `key` and `value`")
         self._check_count(len(pairs))
         now_s = self._node.clock.now_us() / US_PER_S
+        limits = self._node.limits
         mutations: list[Mutation] = []
         for index, pair in enumerate(pairs):
+            key = pair.key
             try:
-                mutations.append(self._put(pair, now_s))
+                value = _from_base64(pair.value) if pair.base64 else pair.value.encode()
+                metadata = stored_form(limits, bytes(pair.metadata)) if pair.metadata else None
+                expiration = None
+                if pair.expiration is not None or pair.expiration_ttl is not None:
+                    expiration = rules.expires_at(
+                        limits,
+                        now_s=now_s,
+                        expiration=pair.expiration,
+                        expiration_ttl=pair.expiration_ttl,
+                    )
+                # A bulk has thousands of pairs, and most of them plainly keep every rule.
+                if (
+                    key.isascii()
+                    and DOTS_CHARS_MAX < len(key) <= limits.key_bytes_max
+                    and len(value) <= limits.value_bytes_max
+                ):
+                    mutation = Mutation(
+                        key=key, value=value, metadata=metadata, expiration=expiration
+                    )
+                else:
+                    mutation = rules.put(
+                        limits, key=key, value=value, metadata=metadata, expiration=expiration
+                    )
             except AtollError as error:
-                raise rules.at_item(index, pair.key, error) from error
+                raise rules.at_item(index, key, error) from error
+            mutations.append(mutation)
         return mutations
-
-    def _put(self, pair: _Pair, now_s: float) -> Mutation:
-        limits = self._node.limits
-        expiration = None
-        if pair.expiration is not None or pair.expiration_ttl is not None:
-            expiration = rules.expires_at(
-                limits,
-                now_s=now_s,
-                expiration=pair.expiration,
-                expiration_ttl=pair.expiration_ttl,
-            )
-        metadata = bytes(pair.metadata)
-        return rules.put(
-            limits,
-            key=pair.key,
-            value=_from_base64(pair.value) if pair.base64 else pair.value.encode(),
-            metadata=stored_form(limits, metadata) if metadata else None,
-            expiration=expiration,
-        )
 
     def _deletes(self, body: bytes) -> list[Mutation]:
         try:
