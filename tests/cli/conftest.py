@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,18 +49,23 @@ class Atoll:
         self.data = data
         self.folder = folder
 
-    def run(self, *args: str | bytes, given: bytes = b"", **settings: str) -> Ran:
+    def run(
+        self,
+        *args: str | bytes,
+        given: bytes = b"",
+        settings: Mapping[str, str] | None = None,
+    ) -> Ran:
         """Run a command and return what it came to.
 
         Args:
             *args: Its arguments.
             given: Standard input.
-            **settings: As in `environment`.
+            settings: As in `environment`.
         """
         done = subprocess.run(
             [ATOLL, *args],
             cwd=self.folder,
-            env=environment(self.data, **settings),
+            env=environment(self.data, **(settings or {})),
             input=given,
             capture_output=True,
             timeout=COMMAND_S_MAX,
@@ -68,9 +73,14 @@ class Atoll:
         )
         return Ran(code=done.returncode, out=done.stdout, err=done.stderr.decode())
 
-    def ok(self, *args: str | bytes, given: bytes = b"", **settings: str) -> Ran:
+    def ok(
+        self,
+        *args: str | bytes,
+        given: bytes = b"",
+        settings: Mapping[str, str] | None = None,
+    ) -> Ran:
         """Run a command that must succeed."""
-        ran = self.run(*args, given=given, **settings)
+        ran = self.run(*args, given=given, settings=settings)
         assert ran.code == 0, ran
         return ran
 

@@ -17,6 +17,7 @@ from atoll.core.errors import RemoteError, UnauthenticatedError, UnavailableErro
 
 REST: Final = "/client/v4"
 CONNECT_S: Final = 5.0
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 CONNECTIONS_MAX: Final = 16
 PAGE_ITEMS: Final = 1000
 PAGES_MAX: Final = 1000
@@ -251,13 +252,19 @@ async def connected(
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
     """
-    # A proxy that the environment names is for the outside, not for this machine.
-    outside = httpx.URL(target.url).host not in {"localhost", "127.0.0.1", "::1"}
+    address = httpx.URL(target.url)
+    verify: ssl.SSLContext | bool = True
+    if address.scheme == "http":
+        # Loading the authorities that the system trusts takes longer than most commands.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif ca_certificate is not None:
+        verify = ssl.create_default_context(cafile=ca_certificate)
     async with httpx.AsyncClient(
         base_url=target.url,
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
-        trust_env=outside,
-        verify=ca_certificate is None or ssl.create_default_context(cafile=ca_certificate),
+        # A proxy that the environment names is for the outside, not for this machine.
+        trust_env=address.host not in LOOPBACK,
+        verify=verify,
     ) as client:
         yield Api(client, target)
