@@ -29,6 +29,7 @@ def test_listing_while_others_write(namespace: Namespace, limit: int) -> None:
     """No key comes twice in a walk, those that stay are all there, and no page is empty."""
     staying = [f"{n:04}" for n in range(1_000)]
     coming = [f"{n:04}-comes" for n in range(0, 1_000, 3)]
+    coming += [f"0500-comes-{n:03}" for n in range(200)]  # whole pages that come and go
     namespace.bulk([{"key": key, "value": "v"} for key in staying])
     stop = threading.Event()
 
@@ -71,7 +72,7 @@ def test_a_cursor_outlives_what_it_points_at(namespace: Namespace) -> None:
 def test_listing_while_keys_expire(access_open: Access, numbers: Iterator[int]) -> None:
     """Keys vanish in the middle of walks: no page is empty, and those that stay are there."""
     namespace = create(access_open, f"expiring-{next(numbers)}")
-    staying = [f"{n:04}" for n in range(0, 4_000, 40)]
+    staying = [f"{n:04}" for n in range(0, 4_000, 200)]
     expiring = [f"{n:04}-expires" for n in range(4_000)]
     namespace.bulk([{"key": key, "value": "v"} for key in staying])
     for ttl, start in enumerate(range(0, len(expiring), 2_000), start=1):
@@ -80,7 +81,7 @@ def test_listing_while_keys_expire(access_open: Access, numbers: Iterator[int]) 
 
     walks: list[list[str]] = []
     for _ in range(ROUNDS_MAX):
-        walks.append(namespace.names(limit=50))
+        walks.append(namespace.names(limit=20))
         if walks[-1] == staying:
             break
 
