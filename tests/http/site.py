@@ -263,6 +263,7 @@ def _arriving(pieces: list[bytes], *, cut: bool) -> Receive:
     waiting = iter([*messages, {"type": "http.disconnect"}])
 
     async def receive() -> Message:
+        """Hand over the next message."""
         return next(waiting)
 
     return receive
@@ -273,6 +274,7 @@ async def call(app: App, scope: dict[str, Any], receive: Receive) -> Reply:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
+        """Keep what is answered."""
         sent.append(message)
 
     await app(scope, receive, send)
@@ -286,3 +288,9 @@ async def call(app: App, scope: dict[str, Any], receive: Receive) -> Reply:
     if scope["method"] != "HEAD" and start["status"] != 304:
         assert int(headers["content-length"]) == len(body)
     return Reply(status=start["status"], headers=headers, body=body, pieces=len(bodies))
+
+
+async def unchanged(site: Site) -> bool:
+    """Whether the site is as it began, but for the key `kept`."""
+    titles = [row["title"] for row in (await site.ask("GET", site.namespaces)).result]
+    return titles == ["things"] and await site.keys() == ["kept"]

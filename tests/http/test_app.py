@@ -46,6 +46,7 @@ async def failing(tmp_path: Path, error: Exception) -> Site:
     upstreams: list[Failing] = []
 
     def fail(central: Upstream) -> Upstream:
+        """Come between the faces and central."""
         upstreams.append(Failing(central))
         return upstreams[0]
 
@@ -80,6 +81,7 @@ async def test_requests_are_counted(site: Site) -> None:
     text = (await site.ask("GET", "/metrics", as_nobody=True)).body.decode()
 
     def counted(face: str, operation: str, status: int) -> str:
+        """Write the line that counts one request."""
         return (
             f'atoll_http_requests_total{{face="{face}",operation="{operation}",status="{status}"}}'
             " 1.0"
@@ -203,9 +205,11 @@ async def test_an_answer_that_fails_midway_is_never_finished(tmp_path: Path) -> 
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
+        """Keep what is answered."""
         sent.append(message)
 
     async def receive() -> Message:
+        """Be gone."""
         return {"type": "http.disconnect"}
 
     path = site.value("k")
@@ -225,9 +229,11 @@ async def test_the_lifespan_is_answered(site: Site) -> None:
     answers: list[str] = []
 
     async def receive() -> Message:
+        """Ask the next question."""
         return next(waiting)
 
     async def send(message: Message) -> None:
+        """Keep the answer."""
         answers.append(message["type"])
 
     await site.app({"type": "lifespan"}, receive, send)

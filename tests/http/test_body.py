@@ -45,6 +45,7 @@ async def test_every_spool_is_closed(tmp_path: Path) -> None:
     opened: list[IO[bytes]] = []
 
     def open_spool() -> SpoolFile:
+        """Open a file and remember it."""
         file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by whoever has it
         opened.append(file)
         return file
@@ -166,6 +167,7 @@ async def test_a_disk_that_fails_is_not_called_full(tmp_path: Path) -> None:
     """Any other failure of the spool is ours, and told as 500."""
 
     def broken() -> FullDisk:
+        """Fail."""
         raise OSError(errno.EIO, "Input/output error")
 
     site = await Site.make(tmp_path, open_spool=broken)
@@ -183,6 +185,7 @@ async def test_large_bodies_take_turns_in_memory() -> None:
     order: list[str] = []
 
     async def take(name: str, size_bytes: int) -> None:
+        """Wait for a turn and write down that it came."""
         await budget.acquire(size_bytes)
         order.append(name)
 

@@ -374,6 +374,7 @@ async def test_what_is_rewritten_meanwhile_stays(tmp_path: Path, rewrites: int) 
     upstreams: list[Busy] = []
 
     def busy(central: Upstream) -> Upstream:
+        """Come between the faces and central."""
         upstreams.append(Busy(central))
         return upstreams[0]
 

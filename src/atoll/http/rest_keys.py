@@ -262,7 +262,11 @@ class RestKeys:
             raise BodyInvalidError(detail=detail)
 
     async def bulk_get(self, request: Request, _principal: Principal) -> Answer:
-        """Answer with the values of many keys, as text or as JSON."""
+        """Answer with the values of many keys, as text or as JSON.
+
+        Raises:
+            BulkReadTooLargeError: They add up to more than one answer may hold.
+        """
         async with self._bodies.whole(request, bytes_max=BULK_READ_BODY_BYTES_MAX) as body:
             asked = self._checked_bulk_read(body)
         keys = list(dict.fromkeys(asked.keys))
