@@ -673,6 +673,7 @@ class StoreContract:
         await write(*(put(key) for key in ["a", "pa", "pb", "pc", "q"]))
 
         async def behind(after: str) -> list[str]:
+            """Return the names listed behind a key."""
             query = ListQuery(namespace=NS, prefix="p", after=after)
             return [item.key for item in (await store.scan(query, now_us=NOW_US)).items]
 
