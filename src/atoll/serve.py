@@ -267,7 +267,7 @@ def _uvicorn(node: Opened, *, ready: Callable[[], bool]) -> uvicorn.Config:
             access_log=config.access_log,
         )
     )
-    return uvicorn.Config(
+    made = uvicorn.Config(
         app,
         http=Connection,
         ws="none",
@@ -283,6 +283,16 @@ def _uvicorn(node: Opened, *, ready: Callable[[], bool]) -> uvicorn.Config:
         ssl_certfile=config.tls_certificate,
         ssl_keyfile=config.tls_key,
     )
+    try:
+        made.load()
+    except OSError as error:  # A file that is missing, or that OpenSSL cannot use.
+        raise ConfigError(
+            name="tls_certificate",
+            given=str(config.tls_certificate),
+            rule=f"the certificate and its key ({config.tls_key}) cannot be used: {error}",
+            origin="in effect",
+        ) from error
+    return made
 
 
 def _empty_spool(data: Path) -> Path:
