@@ -28,7 +28,7 @@ from atoll.http.form import Form, FormParser
 IN_MEMORY_BYTES_MAX: Final = MIB
 """Larger bodies are spooled to a file."""
 
-LOADED_BYTES_MAX: Final = 256 * MIB
+LOADED_BYTES_MAX: Final = 128 * MIB
 """How much memory all large bodies take together, decoding included; one is always let in."""
 
 SPOOLING_MAX: Final = 64
