@@ -29,10 +29,10 @@ WITH_METADATA: Final = "with metadata"
 
 HOW: Final = (
     f"{PAIRS:,} pairs of {len(VALUE)} bytes under fresh keys, in one request over a keep-alive"
-    " connection, from the first byte sent to the last byte of the answer. The floor writes the"
-    " rows that the store would have written, sealed beforehand, into a database with the same"
-    " schema, settings and history, with one statement a table in one synchronised transaction."
-    f" The two take turns; {WARM_ROUNDS} round before the first does not count."
+    " connection, from the first byte sent to the last byte of the answer. The floor then writes"
+    " the very rows that the server wrote, sealed as they are, into a database with the same"
+    " schema, settings and history: one statement a table, one synchronised transaction. They take"
+    f" turns; {WARM_ROUNDS} round before the first does not count."
 )
 
 
