@@ -5,7 +5,7 @@
 
 import errno
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ BACKUP_PAGES: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How a database file is opened."""
+    """How a database file is opened and run. Tests break promises with it."""
 
     synchronous: str = "FULL"
     """SQLite's pragma: `FULL` syncs every commit, `NORMAL` does not."""
@@ -35,6 +35,11 @@ class Access:
     """The name of a file system that was registered with apsw; `None` is the machine's."""
     page_cache_bytes: int = 64 * 2**20
     """How much a connection may cache, and leave unwritten before a commit."""
+    checkpoint_pages: int = 1_000
+    """After how many pages in the write-ahead log a checkpoint begins beside the writer."""
+    wal_pages_max: int = 32_768
+    """From how many pages (128 MiB) on the writer waits for a checkpoint, so that the log, no
+    longer written to, can start over. Only a reader that holds an old snapshot lets it grow."""
     busy_timeout_ms: int = 10_000
     """How long to wait for another process, such as a backup that is just beginning."""
 
@@ -189,8 +194,9 @@ class Database:
             raise self._translated(error) from error
 
     def close(self) -> None:
-        """Let go of the file. The last connection empties the write-ahead log."""
-        self._connection.close()
+        """Let go of the file. The last connection moves the write-ahead log into the database."""
+        with suppress(apsw.Error):  # What cannot be moved stays in the log, for the next start.
+            self._connection.close()
 
     def _translated(self, error: apsw.Error) -> StoreError:
         """Return the error of ours that says what SQLite's says."""

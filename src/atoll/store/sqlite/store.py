@@ -44,7 +44,7 @@ class SqliteStore:
         self._pool = Pool(lambda: Database(path, access), self._executor)
         self._records = Records(opened.sealing, self._pool)
         numbers = Numbers(opened.numbers)
-        self._checkpoints = Checkpoints(opened.checkpointing, self._executor)
+        self._checkpoints = Checkpoints(opened.checkpointing, self._executor, access)
         self._reader = Reader(
             opened.reading, self._records, numbers=numbers.by_name, pause=pauses(clock)
         )
@@ -79,7 +79,7 @@ class SqliteStore:
             random_bytes: Returns as many unpredictable bytes as asked for.
             key_path: The file of the sealing key; by default `sealing.key` in `folder`. It is
                 made together with the store.
-            access: How the database is opened; tests break promises with it.
+            access: How the database is opened and run.
             upgrades: The steps to the present schema; tests add some.
 
         Raises:
@@ -199,7 +199,6 @@ class SqliteStore:
         await asyncio.to_thread(self._let_go)
 
     def _let_go(self) -> None:
-        # The last connection moves what is left in the write-ahead log into the database.
         self._checkpoints.close()
         self._executor.shutdown()
         self._lock.close()

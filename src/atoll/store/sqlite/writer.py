@@ -15,7 +15,7 @@ import structlog
 
 from atoll.clock import Clock
 from atoll.core.errors import AtollError, StoppingError, StoreError
-from atoll.store.sqlite.driver import Database
+from atoll.store.sqlite.driver import Access, Database
 from atoll.store.sqlite.records import Records
 from atoll.store.sqlite.transaction import Head, Numbers, Transaction, pauses
 
@@ -31,12 +31,6 @@ GATHER_QUIET_TURNS: Final = 2
 to be read and one to be understood."""
 GATHER_TURNS_MAX: Final = 20
 """But no later than this."""
-
-CHECKPOINT_PAGES: Final = 1_000
-"""After how many pages in the write-ahead log a checkpoint begins beside the writer."""
-WAL_PAGES_MAX: Final = 32_768
-"""From how many pages (128 MiB) on the writer waits for a checkpoint, so that the log, no longer
-written to, can start over. Only a reader that holds an old snapshot makes it grow further."""
 
 _log = structlog.get_logger(__name__)
 
@@ -206,9 +200,10 @@ class Writer:
 class Checkpoints:
     """Moves what is committed from the write-ahead log into the database, beside the writer."""
 
-    def __init__(self, database: Database, executor: Executor) -> None:
-        """Checkpoint on `database`, in `executor`."""
+    def __init__(self, database: Database, executor: Executor, access: Access) -> None:
+        """Checkpoint on `database`, in `executor`, as often as `access` says."""
         self._database = database
+        self._access = access
         self._executor = executor
         self._pages = 0
         self._pages_begun = 0
@@ -222,9 +217,9 @@ class Checkpoints:
         """Begin a checkpoint if it is time, and wait for it if the log is too long."""
         if self._pages < self._pages_begun:  # The log has started over.
             self._pages_begun = 0
-        if self._pages - self._pages_begun < CHECKPOINT_PAGES:
+        if self._pages - self._pages_begun < self._access.checkpoint_pages:
             return
-        too_long = self._pages >= WAL_PAGES_MAX
+        too_long = self._pages > self._access.wal_pages_max
         if self._running is not None and not self._running.done() and not too_long:
             return
         await self.idle()
