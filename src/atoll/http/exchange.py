@@ -175,11 +175,6 @@ class Answer:
     headers: list[Header] = field(default_factory=list[Header])
     body: bytes | LargeValue = b""
 
-    @property
-    def size_bytes(self) -> int:
-        """How long the body is."""
-        return len(self.body) if isinstance(self.body, bytes) else self.body.size_bytes
-
 
 class Face(Protocol):
     """One form of requests and answers under a prefix of paths."""
