@@ -6,6 +6,7 @@ What is opened here is closed here, in the opposite order, whatever happened in 
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -49,6 +50,10 @@ RESEAL_PAUSE_S: Final = 0.01
 """Between two rounds, for the requests that wait."""
 UPKEEP_RETRY_S: Final = 10.0
 """After a round of upkeep that failed, as on a full disk."""
+
+GARBAGE_THRESHOLDS: Final = (50_000, 20, 20)
+"""How many new objects before Python looks for cycles among them. A bulk makes tens of thousands
+that live until its commit; by default they would be searched dozens of times, in vain."""
 
 log = structlog.stdlib.get_logger()
 
@@ -149,6 +154,8 @@ async def serve(node: Opened, announce: Callable[[str], None]) -> None:
         server.announce = lambda: announce(f"{scheme}://{_in_url(config.host)}:{port}")
         rotate = asyncio.Event()
         _listen_to_signals(server, rotate)
+        gc.freeze()  # What is here by now stays, and need not be looked at again.
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         upkeep = [
             asyncio.create_task(_kept_up("sweep", node.central.sweep_forever, node.clock)),
             asyncio.create_task(_kept_up("seal", lambda: _seal_forever(node, rotate), node.clock)),
