@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 
 from atoll import __version__
+from atoll.cli.app import run
 from tests.cli.conftest import Atoll
 from tests.tidy.sources import ROOT
 
@@ -59,39 +60,49 @@ def test_the_version_is_the_package_s(alone: Atoll) -> None:
     assert f'version = "{__version__}"' in project
 
 
-def test_every_command_explains_itself_and_takes_json(alone: Atoll) -> None:
+def test_every_command_explains_itself_and_takes_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """`--help` names each command, and the page about the commands does, too."""
     page = (ROOT / "docs" / "cli.md").read_text()
-    top = alone.ok("--help").text
+    assert run(["--help"]) == 0
+    top = capsys.readouterr().out
 
     for command in COMMANDS:
         assert command.split()[0] in top
-        said = alone.ok(*command.split(), "--help").text
-        assert "--json" in said, command
+        assert run([*command.split(), "--help"]) == 0
+        assert "--json" in capsys.readouterr().out, command
         assert f"`atoll {command}" in page, command
     assert set(re.findall(r"^### `atoll ([a-z]+(?: [a-z]+)?)", page, re.MULTILINE)) == set(COMMANDS)
 
 
-def test_nothing_at_all_is_answered_with_help(alone: Atoll) -> None:
+@pytest.mark.parametrize("args", [[], ["key"], ["seal"]])
+def test_nothing_at_all_is_answered_with_help(
+    capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
     """Without a command, and with a group but no command of it."""
-    for args in ([], ["key"], ["seal"]):
-        ran = alone.run(*args)
-        assert ran.code in {0, 2}
-        assert "Usage" in ran.out.decode() + ran.err
+    assert run(args) == 2
+
+    said = capsys.readouterr()
+    assert said.out.count("Usage") + said.err.count("Usage") == 1
 
 
 @pytest.mark.parametrize(
     "args", [["nonsense"], ["key", "nonsense"], ["key", "get"], ["--nonsense"], ["key", "get", "a"]]
 )
-def test_wrong_usage_is_told_in_the_form_asked_for(alone: Atoll, args: list[str]) -> None:
-    """Exit code 2 either way."""
-    plain = alone.run(*args)
-    as_json = alone.run(*args, "--json")
+def test_wrong_usage_is_told_in_the_form_asked_for(
+    capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    """Exit code 2 either way, and nothing on standard output."""
+    assert run(args) == 2
+    plain = capsys.readouterr()
+    assert run([*args, "--json"]) == 2
+    as_json = capsys.readouterr()
 
-    assert plain.code == as_json.code == 2
+    assert plain.out == as_json.out == ""
     assert plain.err.splitlines()[-1].startswith("atoll: ")
     assert "--help" in plain.err
-    assert as_json.error["code"] == "usage"
+    assert json.loads(as_json.err)["error"]["code"] == "usage"
 
 
 def test_without_credentials_it_says_where_they_come_from(alone: Atoll) -> None:
@@ -120,6 +131,20 @@ def test_a_server_that_is_not_there_is_named(alone: Atoll) -> None:
     assert "atoll dev" in refused.error["message"]
 
 
+def test_a_server_that_breaks_off_or_says_nothing_is_told_apart(alone: Atoll) -> None:
+    """From one that is not there: what was asked may have been done."""
+    with answering(None) as url:
+        settings = {"url": url, "token": "atoll_x", "account_id": "a", "timeout_s": "0.5"}
+        silent = alone.run("namespace", "list", "--json", settings=settings)
+    with answering(b"", head=b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n") as url:
+        settings = {"url": url, "token": "atoll_x", "account_id": "a"}
+        broken = alone.run("namespace", "list", "--json", settings=settings)
+
+    assert silent.code == broken.code == 5
+    assert "ATOLL_TIMEOUT_S" in silent.error["message"]
+    assert "broke off" in broken.error["message"]
+
+
 def test_a_server_that_is_something_else_is_noticed(alone: Atoll) -> None:
     """Whatever it answers, it is not taken for an answer."""
     for body in (b"<html>hello</html>", b"[]", b'"text"', b'{"result":'):
@@ -131,16 +156,19 @@ def test_a_server_that_is_something_else_is_noticed(alone: Atoll) -> None:
 
 
 @contextmanager
-def answering(body: bytes) -> Generator[str]:
-    """Answer every request with `body`, until the block ends."""
+def answering(body: bytes | None, *, head: bytes | None = None) -> Generator[str]:
+    """Answer one request with `body`, or with silence until the other side gives up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
             wire, _ = listener.accept()
             with wire:
                 wire.recv(65_536)
-                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-                wire.sendall(head % len(body) + body)
+                if body is None:
+                    wire.recv(65_536)
+                    return
+                length = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+                wire.sendall((head or length) + body)
 
         thread = Thread(target=answer)
         thread.start()

@@ -169,10 +169,22 @@ class Api:
         )
 
     def _unreachable(self, error: httpx.HTTPError) -> UnavailableError:
+        """Say how far the request got."""
+        server = f"{self.target.url} ({self.target.url_from})"
         reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return UnavailableError(
+                f"cannot reach {server}: {reason}. Is the server running? `atoll dev` starts one"
+                " here; --url and ATOLL_URL name another."
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return UnavailableError(
+                f"{server} did not answer in time. What was asked may have been done all the same;"
+                " ATOLL_TIMEOUT_S allows more seconds."
+            )
         return UnavailableError(
-            f"cannot reach {self.target.url} ({self.target.url_from}): {reason}."
-            " Is the server running? `atoll dev` starts one here; --url and ATOLL_URL name another."
+            f"{server} broke off: {reason}. It may have stopped, or refused a request far above its"
+            " limits. What was asked may have been done all the same."
         )
 
     # Names.
