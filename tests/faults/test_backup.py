@@ -20,7 +20,7 @@ from atoll.core.errors import (
 from atoll.core.model import Mutation
 from atoll.store.sqlite import Access, back_up, restore
 from atoll.store.sqlite.driver import Database
-from tests.contract.store import Writer, keys_of, listed, put, read, value_of
+from tests.contract.tools import Writer, keys_of, listed, put, read, value_of
 from tests.support.store import audit, open_store
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import pytest
 from atoll.core.errors import DiskFullError
 from atoll.core.model import Written
 from atoll.store.sqlite import Access
-from tests.contract.store import Writer, held, keys_of, listed, order, put, read, value_of
+from tests.contract.tools import Writer, held, keys_of, listed, order, put, read, value_of
 from tests.support.disk import SmallDisk, small_disk
 from tests.support.store import audit, open_store
 

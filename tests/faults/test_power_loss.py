@@ -16,7 +16,7 @@ import pytest
 from atoll.core.model import Batch, Mutation
 from atoll.core.version import HybridClock
 from atoll.store.sqlite import Access, SqliteStore
-from tests.contract.store import NOW_US, order, read, value_of
+from tests.contract.tools import NOW_US, order, read, value_of
 from tests.support.disk import LossyDisk, lossy_disk
 from tests.support.store import audit, open_store
 

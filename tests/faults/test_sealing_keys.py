@@ -12,7 +12,7 @@ from atoll.core.model import Include, ListQuery, Position
 from atoll.store.sqlite import Access, SqliteStore
 from atoll.store.sqlite.driver import Database
 from atoll.store.sqlite.schema import DATABASE_NAME
-from tests.contract.store import NOW_US, NS, OTHER, Writer, put, read, tell, value_of
+from tests.contract.tools import NOW_US, NS, OTHER, Writer, put, read, tell, value_of
 from tests.support.store import audit, open_store
 
 pytestmark = pytest.mark.anyio

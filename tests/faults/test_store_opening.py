@@ -19,7 +19,7 @@ from atoll.core.errors import (
 from atoll.core.version import NO_VERSION
 from atoll.store.sqlite import Access, SqliteStore, schema
 from atoll.store.sqlite.driver import Database
-from tests.contract.store import Writer, held, order, put, read, value_of
+from tests.contract.tools import Writer, held, order, put, read, value_of
 from tests.support.rng import seeded_bytes
 from tests.support.store import audit, open_store
 

@@ -13,7 +13,7 @@ from atoll.clock import SystemClock
 from atoll.core.model import Batch, Identity, Mutation
 from atoll.core.version import HybridClock
 from atoll.store.sqlite import Access, SqliteStore
-from tests.contract.store import order
+from tests.contract.tools import order
 
 NS = "1" * 32
 WRITERS = 8

@@ -18,7 +18,7 @@ import pytest
 from atoll.core.model import Batch, Identity, Mutation
 from atoll.core.version import HybridClock
 from atoll.store.sqlite import SqliteStore
-from tests.contract.store import NOW_US, read, value_of
+from tests.contract.tools import NOW_US, read, value_of
 from tests.processes.kill_writer import NS, PARTS, WRITERS, batch_name
 from tests.support.store import audit, open_store
 
