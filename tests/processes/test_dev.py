@@ -52,25 +52,28 @@ def mode_of(path: Path) -> int:
 
 
 def test_the_first_start_prints_what_to_try(tmp_path: Path) -> None:
-    """URL, token and three commands stand on the screen, and each command is complete."""
+    """URL, token and three commands stand on the screen, and work when they are copied."""
     data = tmp_path / "data"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [ATOLL, "dev"],
         env=environment(data, port="0", log_level="warning"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        if "key get my-namespace greeting" in line:
-            break
-    dev = json.loads((data / "dev.json").read_text())
-    process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=RUN_S_MAX)
+    ) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if "key get my-namespace greeting" in line:
+                break
+        dev = json.loads((data / "dev.json").read_text())
+        curl, _, get = "".join(said).partition("wrangler and atoll itself:\n\n")[2].split("\n\n")
+        stored = subprocess.run(["/bin/sh", "-c", curl], capture_output=True, check=False)
+        got = subprocess.run(["/bin/sh", "-c", get], capture_output=True, check=False)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=RUN_S_MAX)
 
     text = "".join(said)
     assert process.returncode == 0, complaints
@@ -78,7 +81,9 @@ def test_the_first_start_prints_what_to_try(tmp_path: Path) -> None:
         assert text.count(needed) >= 2, needed
     assert "curl -X PUT" in text
     assert "npx wrangler kv key get --remote" in text
-    assert f"--data {data} key get my-namespace greeting" in text
+    assert f"key get my-namespace greeting --data {data}" in text
+    assert json.loads(stored.stdout)["success"] is True
+    assert got.stdout == b"hello, world"
     assert "Traceback" not in complaints
 
 

@@ -122,9 +122,8 @@ async def _namespace(node: Opened, account_id: str) -> Namespace:
 
 def _greet(out: Out, config: Config, running: Dev, namespace: Namespace) -> None:
     """Say where it is, and what to try."""
-    program = _program()
-    if config.data != Config().data:
-        program += f" --data {shlex.quote(str(config.data))}"
+    elsewhere = config.data != Config().data
+    folder = f" --data {shlex.quote(str(config.data))}" if elsewhere else ""
     api = f"{running.central}/client/v4"
     values = f"{api}/accounts/{running.account_id}/storage/kv/namespaces/{namespace.id}/values"
     lines = (
@@ -144,7 +143,7 @@ def _greet(out: Out, config: Config, running: Dev, namespace: Namespace) -> None
         f"  CLOUDFLARE_ACCOUNT_ID={running.account_id} CLOUDFLARE_API_TOKEN={running.token} \\",
         f"    npx wrangler kv key get --remote --text --namespace-id {namespace.id} greeting",
         "",
-        f"  {program} key get {shlex.quote(namespace.title)} greeting",
+        f"  {_program()} key get {shlex.quote(namespace.title)} greeting{folder}",
         "",
     )
     out.result(msgspec.to_builtins(running), "\n".join(lines))
