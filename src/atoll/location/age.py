@@ -20,9 +20,10 @@ AGE_UNKNOWN_BELOW: Final = NEVER // 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is held of one key. Its entry is `None` when the key is known to be missing."""
+    """What is held of one key."""
 
     entry: Entry | None
+    """A tombstone when the key is missing, or `None` when no version is known for that."""
     sequence: int
     instant_ms: int
     superseded: bool = False
@@ -42,9 +43,14 @@ class Feed:
     """The namespaces subscribed in this epoch, each with the sequence of its acknowledgement."""
 
     def start_over(self, applied: int) -> None:
-        """Begin an epoch at `applied`: nothing older is covered."""
+        """Begin an epoch at `applied`: nothing older is covered.
+
+        Its instant begins anew too: after a switch, the new upstream may be behind the old one,
+        and what it acknowledges says nothing about what the old one had told by then.
+        """
         self.subscribed.clear()
         self.applied = applied
+        self.instant_ms = NEVER
 
     def echo(self, *, instant_ms: int, sequence: int) -> None:
         """Learn that all up to `sequence` had been told as of `instant_ms`."""
