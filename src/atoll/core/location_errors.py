@@ -27,8 +27,10 @@ class CutOffError(UnavailableError):
 
     code = "cut_off"
 
-    def __init__(self, *, detail: str) -> None:
+    def __init__(self, *, detail: str, sent: bool = False) -> None:
         self.detail = detail
+        self.sent = sent
+        """Whether the request may have reached central all the same."""
         super().__init__(f"this location cannot reach central now: {detail}")
 
 

@@ -192,6 +192,8 @@ class Batch:
     """Central time after which central refuses the batch instead of applying it."""
     rate_limited: bool = False
     """Whether the rule of one write a second per key counts here; see `Limits`."""
+    journal_allowed: bool = True
+    """Whether a location that cannot reach central may take it into its journal."""
     clock: Version = NO_VERSION
     """The sender's hybrid clock: whoever receives the batch stamps later than this."""
     token: JournalToken | None = None

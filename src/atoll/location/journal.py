@@ -104,8 +104,8 @@ class Journal(Protocol):
         """What central refused, oldest first."""
         ...
 
-    async def save(self, state: JournalState) -> None:
-        """Keep `state`."""
+    async def update(self, change: Callable[[JournalState], JournalState]) -> None:
+        """Make a change to the state. Calls may overlap; each sees what the one before made."""
         ...
 
     async def append(self, entry: Journaled) -> Journaled:
@@ -125,6 +125,12 @@ class Journal(Protocol):
     async def discard(self, sequence: int) -> None:
         """Let go of a refused entry."""
         ...
+
+
+def raised(state: JournalState, entry: Journaled) -> JournalState:
+    """Raise the floor of later stamps to those of an entry that is added."""
+    stamps = [mutation.stamp or NO_VERSION for mutation in entry.mutations]
+    return replace(state, stamp_floor=max(state.stamp_floor, *stamps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +193,10 @@ class MemoryJournal:
         """See `Journal`."""
         return self._written.refused
 
-    async def save(self, state: JournalState) -> None:
+    async def update(self, change: Callable[[JournalState], JournalState]) -> None:
         """See `Journal`."""
         async with self._changing:
-            await self._commit(replace(self._written, state=state))
+            await self._commit(replace(self._written, state=change(self.state)))
 
     async def append(self, entry: Journaled) -> Journaled:
         """See `Journal`.
@@ -205,6 +211,7 @@ class MemoryJournal:
             await self._commit(
                 replace(
                     self._written,
+                    state=raised(self.state, entry),
                     last_sequence=entry.sequence,
                     entries=(*self._written.entries, entry),
                 )
@@ -228,7 +235,11 @@ class MemoryJournal:
     async def _commit(self, contents: _Contents) -> None:
         """Become `contents` once they are durable."""
         self._unsynced = contents
-        await self._sync()
+        try:
+            await self._sync()
+        except Exception:
+            self._unsynced = self._written
+            raise
         self._written = contents
 
     def crash(self, *, unsynced_survives: bool) -> None:
