@@ -1,0 +1,533 @@
+"""A checker for each promise, written from the promise.
+
+They know what central's store committed and when, what clients asked and what they were told, and
+what was done to the nodes. They never look into a node. Times are true times, in seconds.
+
+Per key and per *place*, the node that a client talks to, there is a floor: the largest version
+that somebody was shown or told there. Versions of a key grow with the log, so one floor holds both
+"reads never go back" and "read your writes".
+"""
+
+from collections import Counter
+from typing import Final
+
+from atoll.core.errors import AtollError, ConditionFailedError, NotArrivedError
+from atoll.core.model import AtLeast, JournalToken, OutcomeKind, Page, Position, Reading, Written
+from atoll.simulator.clock import US_PER_S
+from atoll.simulator.facts import (
+    DRIFT_MAX,
+    Operation,
+    PlaceState,
+    Question,
+    Seen,
+    Violation,
+    holds,
+    live_versions,
+    say_row,
+    told,
+    wrote,
+)
+from atoll.simulator.history import History, Row, Span
+
+CLOCK_SLACK_S: Final = 0.005
+"""Clocks are read in whole milliseconds."""
+
+HELD_ANSWER_S_MAX: Final = 10.0
+"""What a place holds is answered within this, whatever happens to its upstream."""
+
+VIOLATIONS_KEPT: Final = 20
+
+
+class Checker:
+    """See the module. Violations are collected; a run goes on after one."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.violations: list[Violation] = []
+        self.counts: Counter[str] = Counter()
+        self.places: dict[str, PlaceState] = {}
+        self.operations: dict[tuple[str, str, bytes | None], Operation] = {}
+        self.journaled: list[Operation] = []
+        self._deletes: dict[tuple[str, str], list[Operation]] = {}
+        self._seen: dict[tuple[str, str, str], Seen] = {}
+
+    def violated(self, promise: str, now_s: float, what: str) -> None:
+        """Note a violation."""
+        self.counts["violations"] += 1
+        if len(self.violations) < VIOLATIONS_KEPT:
+            self.violations.append(Violation(promise=promise, at_s=now_s, what=what))
+
+    def seen(self, place: str, namespace: str, key: str) -> Seen:
+        """Return what clients know of one key at one place."""
+        at = (place, namespace, key)
+        seen = self._seen.get(at)
+        if seen is None:
+            seen = self._seen[at] = Seen()
+        return seen
+
+    def not_held(self, place: str, at: tuple[str, str] | None = None) -> None:
+        """Expect no more that a place holds a key, or anything."""
+        if at is not None:
+            self.seen(place, *at).held = False
+            self.places[place].since_eviction.add(at)
+            return
+        for (name, _, _), seen in self._seen.items():
+            if name == place:
+                seen.held = False
+
+    def restarted(self, place: str) -> None:
+        """Note that a place begins a life; what it knew of the time it need not know any more."""
+        state = self.places[place]
+        state.lives += 1
+        state.told_us = None
+
+    # Reads.
+
+    def asking(
+        self,
+        place: str,
+        namespace: str,
+        key: str,
+        *,
+        now_s: float,
+        central_us: int,
+        bound_ms: int,
+        at_least: AtLeast | None,
+        must_refuse_stale: bool,
+    ) -> Question:
+        """Remember what is known before a read."""
+        seen = self.seen(place, namespace, key)
+        state = self.places[place]
+        return Question(
+            place=place,
+            namespace=namespace,
+            key=key,
+            asked_s=now_s,
+            bound_ms=bound_ms,
+            at_least=at_least,
+            must_refuse_stale=must_refuse_stale,
+            floor=seen.version,
+            incarnation=seen.incarnation,
+            held=seen.held,
+            acknowledged=seen.acknowledged,
+            gone_version=seen.gone_version,
+            central_us=central_us,
+            place_us=central_us if place == "central" else state.central_us(now_s),
+            lives=state.lives,
+        )
+
+    def answered(
+        self, question: Question, reading: Reading, *, now_s: float, central_us: int
+    ) -> None:
+        """Hold an answer to the promises."""
+        self._count(question, reading)
+        if reading.journaled:
+            self._journaled(question, reading, now_s)
+            return
+        if not self.history.knows(reading.position.incarnation):
+            self.violated("truth", now_s, f"{told(question, reading)}: unknown incarnation")
+            return
+        history = self.history.key(question.namespace, question.key, reading.position.incarnation)
+        span = history.at(reading.position.sequence)
+        if not self._true(question, reading, span, now_s):
+            return
+        self._fresh(question, reading, span, now_s)
+        self._expired(question, reading, span.row, now_s=now_s, central_us=central_us)
+        self._required(question, reading, span.row, now_s)
+        self._forward(question, reading, span.row, now_s)
+
+    def _true(self, question: Question, reading: Reading, span: Span, now_s: float) -> bool:
+        """Is this what the key was at the position that the answer names."""
+        row = span.row
+        if reading.entry is None:
+            if row.value is None or row.expiration is not None:
+                return True
+        elif (reading.entry.version, reading.entry.value, reading.entry.expiration) == (
+            row.version,
+            row.value,
+            row.expiration,
+        ):
+            return True
+        self.violated("truth", now_s, f"{told(question, reading)}, but there it was {say_row(row)}")
+        return False
+
+    def _fresh(self, question: Question, reading: Reading, span: Span, now_s: float) -> None:
+        """Is it as young as it says, and as young as was asked."""
+        if reading.age_ms is None:
+            if not reading.stale:
+                self.violated("honesty", now_s, f"{told(question, reading)}: unmarked, no age")
+            return
+        current_s = question.asked_s - reading.age_ms / 1000 * (1 + 2 * DRIFT_MAX) - CLOCK_SLACK_S
+        if reading.position.incarnation == self.history.incarnation and span.until_s < current_s:
+            self.violated(
+                "staleness",
+                now_s,
+                f"{told(question, reading)}, asked at {question.asked_s:.3f}, but it was"
+                f" overwritten at {span.until_s:.3f}",
+            )
+        if reading.age_ms > question.bound_ms and not reading.stale:
+            self.violated(
+                "staleness",
+                now_s,
+                f"{told(question, reading)}: past the bound of {question.bound_ms} ms, unmarked",
+            )
+        if reading.stale and question.must_refuse_stale:
+            self.violated("honesty", now_s, f"{told(question, reading)}: should have refused")
+
+    def _expired(
+        self, question: Question, reading: Reading, row: Row, *, now_s: float, central_us: int
+    ) -> None:
+        """Has it expired exactly when it should, and for good."""
+        if row.value is None or row.expiration is None:
+            return
+        expires_us = row.expiration * US_PER_S
+        if reading.entry is None:
+            self.counts["reads: expired"] += 1
+            if central_us < expires_us:
+                self.violated(
+                    "expiry", now_s, f"{told(question, reading)}: hidden too early, {say_row(row)}"
+                )
+            seen = self.seen(question.place, question.namespace, question.key)
+            seen.gone_version = max(seen.gone_version, row.version)
+            return
+        if row.version <= question.gone_version and not reading.order_unknown:
+            self.violated("expiry", now_s, f"{told(question, reading)}: it had expired before")
+        known_us = question.place_us
+        if known_us is not None and known_us > expires_us + CLOCK_SLACK_S * US_PER_S:
+            late_ms = (known_us - expires_us) // 1000
+            self.violated(
+                "expiry", now_s, f"{told(question, reading)}: expired {late_ms} ms before"
+            )
+
+    def _required(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
+        """Is it knowledge at or after the place that the question required."""
+        required = question.at_least
+        if isinstance(required, Position):
+            self.counts["reads: at least a position"] += 1
+            if (
+                required.incarnation == reading.position.incarnation
+                and reading.position.sequence < required.sequence
+            ):
+                self.violated("at least", now_s, f"{told(question, reading)}, required {required}")
+        elif isinstance(required, JournalToken):
+            self.counts["reads: at least a journal's place"] += 1
+            for operation in self.journaled:
+                if operation.token != required or operation.version is None:
+                    continue
+                if operation.key != question.key or operation.namespace != question.namespace:
+                    continue
+                if row.version < operation.version:
+                    self.violated(
+                        "at least",
+                        now_s,
+                        f"{told(question, reading)}, required {required}, which has"
+                        f" version {operation.version}",
+                    )
+
+    def _forward(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
+        """Is it no older than what was shown or told here before."""
+        seen = self.seen(question.place, question.namespace, question.key)
+        incarnation = reading.position.incarnation
+        if reading.order_unknown:
+            self.counts["reads: order unknown"] += 1
+        elif incarnation < question.incarnation:
+            self.violated("order", now_s, f"{told(question, reading)}: an earlier incarnation")
+        elif incarnation == question.incarnation and row.version < question.floor:
+            self.violated(
+                "order",
+                now_s,
+                f"{told(question, reading)}, but version {question.floor} was known here",
+            )
+        if incarnation > seen.incarnation:
+            seen.incarnation, seen.version = incarnation, row.version
+            seen.acknowledged = 0
+        elif incarnation == seen.incarnation:
+            seen.version = max(seen.version, row.version)
+        current = incarnation == self.history.incarnation
+        if current and self.places[question.place].lives == question.lives:
+            seen.held = True
+            self.places[question.place].since_eviction.discard((question.namespace, question.key))
+
+    def _journaled(self, question: Question, reading: Reading, now_s: float) -> None:
+        """Is it a write that a client wanted here, or further up, and did it not lose before."""
+        self.counts["reads: journaled"] += 1
+        state = self.places[question.place]
+        value = None if reading.entry is None else reading.entry.value
+        assert value is None or isinstance(value, bytes)
+        places = (question.place, *state.above)
+        wanted = self._wanted(question, value)
+        if not any(operation.place in places for operation in wanted):
+            self.violated("truth", now_s, f"{told(question, reading)}: nobody wrote that here")
+        if reading.token is not None and reading.token.location not in places:
+            self.violated("truth", now_s, f"{told(question, reading)}: whose journal is that")
+        if reading.entry is None or reading.order_unknown:
+            return
+        version = reading.entry.version
+        if version < question.acknowledged and question.incarnation == self.history.incarnation:
+            self.violated(
+                "order",
+                now_s,
+                f"{told(question, reading)}: a journaled write under version"
+                f" {question.acknowledged}, which central acknowledged here",
+            )
+        if reading.token is not None and reading.token.location == question.place:
+            seen = self.seen(question.place, question.namespace, question.key)
+            if version < question.floor and question.incarnation == self.history.incarnation:
+                self.violated(
+                    "order",
+                    now_s,
+                    f"{told(question, reading)}: a journaled write under version"
+                    f" {question.floor}, which was known here",
+                )
+            seen.version = max(seen.version, version)
+
+    def _wanted(self, question: Question, value: bytes | None) -> list[Operation]:
+        if value is None:
+            return self._deletes.get((question.namespace, question.key), [])
+        operation = self.operations.get((question.namespace, question.key, value))
+        return [] if operation is None else [operation]
+
+    def refused(self, question: Question, error: AtollError, *, now_s: float) -> None:
+        """Hold a refusal to the promises."""
+        self.counts["reads: refused"] += 1
+        self.counts["reads: refused, " + error.code] += 1
+        state = self.places[question.place]
+        if state.lives != question.lives:
+            return
+        if isinstance(error, NotArrivedError) and question.at_least is not None:
+            return
+        if question.held and not question.must_refuse_stale and question.at_least is None:
+            self.violated(
+                "availability",
+                now_s,
+                f"{question.place} holds {question.key} and refused it: {error}",
+            )
+
+    def slow(self, question: Question, *, now_s: float) -> None:
+        """Hold the time an answer took to the promise."""
+        state = self.places[question.place]
+        plain = question.at_least is None and not question.must_refuse_stale
+        took_s = now_s - question.asked_s
+        held = question.held and state.lives == question.lives
+        if held and plain and took_s > HELD_ANSWER_S_MAX:
+            self.violated(
+                "availability",
+                now_s,
+                f"{question.place} holds {question.key} and took {took_s:.1f} s to say so",
+            )
+
+    def _count(self, question: Question, reading: Reading) -> None:
+        counts = self.counts
+        state = self.places[question.place]
+        counts["reads"] += 1
+        at = (question.namespace, question.key)
+        for name, met in (
+            ("cut", state.cut),
+            ("afflicted", state.afflicted),
+            ("stale", reading.stale),
+            ("missing", reading.entry is None),
+            ("after eviction", at in state.since_eviction),
+            ("after a restart", state.lives > 1),
+            ("through a tier", len(state.above) > 1),
+            ("asked of central", question.bound_ms == 0),
+            ("age unknown", reading.age_ms is None),
+        ):
+            if met:
+                counts["reads: " + name] += 1
+        counts["reads: " + reading.cache.value] += 1
+
+    # Writes.
+
+    def writing(self, operation: Operation) -> None:
+        """Remember what a client wants to write."""
+        if operation.value is None:
+            at = (operation.namespace, operation.key)
+            self._deletes.setdefault(at, []).append(operation)
+        else:
+            self.operations[operation.namespace, operation.key, operation.value] = operation
+
+    def acknowledged(self, operation: Operation, written: Written, *, now_s: float) -> None:
+        """Hold an acknowledgement to the promises."""
+        outcome = written.outcomes[0]
+        operation.answered_s = now_s
+        operation.version = outcome.version
+        seen = self.seen(operation.place, operation.namespace, operation.key)
+        if written.token is not None:
+            self.counts["writes: journaled"] += 1
+            operation.token = written.token
+            self.journaled.append(operation)
+            if operation.condition is not None:
+                self.violated("conditions", now_s, f"{wrote(operation)} was journaled")
+            seen.version = max(seen.version, outcome.version)
+            return
+        self.counts["writes: at central"] += 1
+        operation.position = written.position
+        if written.position.incarnation != self.history.incarnation:
+            return  # What a restored backup does not hold was acknowledged in another life.
+        if outcome.kind is not OutcomeKind.APPLIED:
+            self.violated("last write wins", now_s, f"{wrote(operation)} lost on arrival")
+            return
+        row = self._row_of(operation)
+        if row is None:
+            self.violated("durability", now_s, f"{wrote(operation)} is not at central")
+            return
+        if row.sequence > written.position.sequence:
+            self.violated(
+                "positions", now_s, f"{wrote(operation)}: {written.position} does not include it"
+            )
+        if seen.incarnation == self.history.incarnation:
+            seen.version = max(seen.version, outcome.version)
+            seen.acknowledged = max(seen.acknowledged, outcome.version)
+
+    def _row_of(self, operation: Operation) -> Row | None:
+        """Return what an acknowledged write became."""
+        rows = self.history.key(operation.namespace, operation.key).rows
+        return next(
+            (
+                row
+                for row in reversed(rows)
+                if row.version == operation.version and row.value == operation.value
+            ),
+            None,
+        )
+
+    def condition_held(self, operation: Operation, *, central_us: int, now_s: float) -> None:
+        """Was the condition of an acknowledged write true when it was applied."""
+        self.counts["writes: condition held"] += 1
+        rows = self.history.key(operation.namespace, operation.key).rows
+        for i, row in enumerate(rows):
+            if row.version == operation.version and i > 0:
+                before = rows[i - 1]
+                live = live_versions(before, from_us=0, to_us=central_us)
+                if not any(holds(operation.condition, version) for version in live):
+                    self.violated(
+                        "conditions",
+                        now_s,
+                        f"{wrote(operation)} was applied over {say_row(before)}",
+                    )
+
+    def condition_failed(
+        self,
+        operation: Operation,
+        error: ConditionFailedError,
+        *,
+        asked_us: int,
+        now_us: int,
+        now_s: float,
+    ) -> None:
+        """Was the condition of a refused write false at some moment while it was asked."""
+        self.counts["writes: condition failed"] += 1
+        history = self.history.key(operation.namespace, operation.key)
+        for span in history.spans():
+            if span.row.at_s > now_s or span.until_s < operation.asked_s:
+                continue
+            live = live_versions(span.row, from_us=asked_us, to_us=now_us)
+            if any(not holds(operation.condition, version) for version in live):
+                return
+        self.violated(
+            "conditions",
+            now_s,
+            f"{wrote(operation)} was refused ({error.version_current} is there), but its"
+            " condition held all the time",
+        )
+
+    # At any time, and at the end.
+
+    def check_history(self, *, now_s: float) -> None:
+        """Hold what central applied to the promises about the order of writes."""
+        for text in self.history.applied_twice:
+            self.violated("durability", now_s, f"{text} was applied twice")
+        for text in self.history.out_of_order:
+            self.violated("last write wins", now_s, text)
+        accepted = {
+            (operation.namespace, operation.key, operation.version): operation.answered_s
+            for operation in self.journaled
+        }
+        for namespace, key in sorted(self.history.keys()):
+            self._check_rows(namespace, key, accepted, now_s)
+        for operation in self.journaled:
+            self._check_journaled(operation, now_s)
+
+    def _check_rows(
+        self,
+        namespace: str,
+        key: str,
+        accepted: dict[tuple[str, str, int | None], float | None],
+        now_s: float,
+    ) -> None:
+        rows = self.history.key(namespace, key).rows
+        values: set[bytes] = set()
+        direct_s = 0.0
+        for row in rows[1:]:
+            if row.value is not None and row.value in values:
+                self.violated("durability", now_s, f"{key}: {say_row(row)} was applied twice")
+            values.add(row.value or b"")
+            if not row.stamped:
+                direct_s = row.at_s
+                continue
+            accepted_s = accepted.get((namespace, key, row.version))
+            if accepted_s is not None and accepted_s < direct_s:
+                self.violated(
+                    "last write wins",
+                    now_s,
+                    f"{key}: {say_row(row)}, journaled at {accepted_s:.3f}, won over what central"
+                    f" accepted at {direct_s:.3f}",
+                )
+
+    def _check_journaled(self, operation: Operation, now_s: float) -> None:
+        """After the healing every journaled write was applied, or lost to a later one."""
+        rows = self.history.key(operation.namespace, operation.key).rows
+        assert operation.version is not None
+        if not any(row.version >= operation.version for row in rows):
+            self.violated(
+                "durability", now_s, f"{wrote(operation)} was journaled and never delivered"
+            )
+
+    def converged(self, question: Question, reading: Reading, *, now_s: float) -> None:
+        """Is this, long after the healing, what central holds."""
+        self.counts["reads: after healing"] += 1
+        row = self.history.key(question.namespace, question.key).rows[-1]
+        shown = None if reading.entry is None else (reading.entry.version, reading.entry.value)
+        wanted = None if row.value is None else (row.version, row.value)
+        if row.expiration is not None and shown is None:
+            wanted = None  # Whether too early is the checker of expiry's to say.
+        if shown != wanted or reading.stale or reading.journaled:
+            self.violated(
+                "convergence", now_s, f"{told(question, reading)}, but central has {say_row(row)}"
+            )
+
+    def check_page(
+        self,
+        place: str,
+        namespace: str,
+        prefix: str,
+        page: Page,
+        *,
+        asked_us: int,
+        now_us: int,
+        now_s: float,
+    ) -> None:
+        """Is a list that was read in one page what central held at its position."""
+        self.counts["lists"] += 1
+        if not self.history.knows(page.position.incarnation):
+            return
+        listed = {item.key: item.version for item in page.items}
+        journaled = {
+            (operation.key, operation.version)
+            for operation in self.journaled
+            if operation.place == place
+        }
+        touched = {key for key, _ in journaled}
+        for at_namespace, key in sorted(self.history.keys()):
+            if at_namespace != namespace or not key.startswith(prefix):
+                continue
+            history = self.history.key(namespace, key, page.position.incarnation)
+            row = history.at(page.position.sequence).row
+            allowed = live_versions(row, from_us=asked_us - US_PER_S, to_us=now_us)
+            got = listed.get(key)
+            if got not in allowed and (key, got) not in journaled:
+                if got is None and key in touched:
+                    continue  # A journaled deletion hides it.
+                self.violated(
+                    "truth", now_s, f"{place} lists {key} as {got}, but there it was {say_row(row)}"
+                )
