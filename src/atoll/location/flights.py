@@ -12,6 +12,7 @@ from typing import Final
 from atoll.core.errors import AtollError, NotArrivedError, StoppingError, UnavailableError
 from atoll.core.location_errors import CutOffError, UnreachableError
 from atoll.core.model import AtLeast, CacheStatus, Entry, JournalToken, Position, Read, Reading
+from atoll.core.version import NO_VERSION
 from atoll.location.age import NEVER
 from atoll.location.knowledge import Demand, Knowledge, version_known
 from atoll.location.link import Link
@@ -234,8 +235,8 @@ class Flights:
     def _pass_on(self, waiter: _Waiter, reading: Reading) -> None:
         """Show what is journaled further up, unless it is known here that it has lost."""
         held = self._knowledge.cache.get(*waiter.demand.place)
-        entry = reading.entry
-        if entry is not None and entry.version < version_known(held):
+        version = reading.buried if reading.entry is None else reading.entry.version
+        if (version or NO_VERSION) < version_known(held):
             self._finish(waiter)
             return
         lost = self._knowledge.lost_ms != NEVER

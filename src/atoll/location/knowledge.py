@@ -26,7 +26,7 @@ from atoll.core.model import (
 from atoll.core.version import CENTRAL_NODE, NO_VERSION, HybridClock, Version
 from atoll.location.age import NEVER, Feed, Known, Record, known, within
 from atoll.location.cache import Cache, CacheState
-from atoll.location.journal import Journal
+from atoll.location.journal import Journal, Journaled
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
 from atoll.location.time import LocationTime
@@ -113,12 +113,7 @@ class Knowledge:
             node=journal.state.node or CENTRAL_NODE, floor=journal.state.stamp_floor
         )
         for entry in journal.entries:
-            self.pins.add(entry, order_unknown=lost)
-            for mutation in entry.mutations:
-                held = cache.get(entry.namespace, mutation.key)
-                if held is not None and held.entry is not None:
-                    place = (entry.namespace, mutation.key)
-                    self.pins.hide_below(place, held.entry.version)
+            self.pin(entry, order_unknown=lost)
         self.save()
 
     def save(self) -> None:
@@ -167,8 +162,10 @@ class Knowledge:
         arrived = self._arrived(demand, record, state, delivered_at)
         pin = self.pins.shown(demand.place)
         if pin is not None and arrived:
+            shown = self._live(pin.entry())
             return Reading(
-                entry=self._live(pin.entry()),
+                entry=shown,
+                buried=pin.version if shown is None else None,
                 position=self.position,
                 token=JournalToken(location=self.name, sequence=pin.sequence),
                 order_unknown=pin.order_unknown,
@@ -371,6 +368,18 @@ class Knowledge:
                 self.cache.put(namespace, key, marked)
         self.feed.applied = sequence
         return held is not None
+
+    def pin(self, entry: Journaled, *, order_unknown: bool = False) -> None:
+        """Show what was journaled, unless something newer has become known meanwhile.
+
+        Args:
+            entry: What was journaled.
+            order_unknown: Whether what was known of its keys when it was journaled is lost.
+        """
+        self.pins.add(entry, order_unknown=order_unknown)
+        for mutation in entry.mutations:
+            place = (entry.namespace, mutation.key)
+            self.pins.hide_below(place, version_known(self.cache.get(*place)))
 
     # Evicting.
 

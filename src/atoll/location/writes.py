@@ -9,6 +9,7 @@ happens, and every answer, to a first copy or a repeat, teaches the cache what t
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Final
 
 import structlog
@@ -24,6 +25,8 @@ from atoll.core.errors import (
 from atoll.core.limits import Limits
 from atoll.core.location_errors import (
     CutOffError,
+    JournalFullError,
+    LocationForgottenError,
     LocationUnknownError,
     OutcomeUnknownError,
     UnreachableError,
@@ -60,6 +63,9 @@ PAST_DEADLINE_S: Final = 0.001
 US_PER_S: Final = 1_000_000
 MS_PER_S: Final = 1000
 
+DIRECT_ATTEMPTS: Final = 2
+"""A write that came too late is sent once more, with what was learnt of central's time."""
+
 log = structlog.stdlib.get_logger()
 
 
@@ -77,6 +83,15 @@ class WriteSettings:
     """How long the answer to a delivery is waited for."""
     queue_s: float = 2.0
     """How long a conditional write waits behind journaled writes of its keys."""
+
+
+class _Unanswered(Enum):
+    """A write that was not answered, and will not be applied directly from now on."""
+
+    NEW = auto()
+    """It was not applied either."""
+    SENT = auto()
+    """It may have been."""
 
 
 class Writes:
@@ -171,49 +186,57 @@ class Writes:
             return await self._never_journaled(batch, places)
         number = await self._number()
         try:
-            written = await self._direct(batch, number) if self._link.usable else None
+            answer = await self._direct(batch, number) if self._link.usable else _Unanswered.NEW
         except BaseException:
             self._pending.discard(number)
             raise
-        if written is not None:
+        if isinstance(answer, Written):
             self._pending.discard(number)
-            return written
+            return answer
         # To the end, even if whoever asked goes away meanwhile: it may be on disk by then.
         task = asyncio.create_task(self._take(batch, number))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except (JournalFullError, StoreError) as error:
+            if answer is _Unanswered.SENT:
+                raise OutcomeUnknownError from error
+            raise
 
     def _can_journal(self) -> bool:
         """Whether a write could be stamped here."""
         return self.registered and self._knowledge.time.central_us() is not None
 
-    async def _direct(self, batch: Batch, number: int) -> Written | None:
+    async def _direct(self, batch: Batch, number: int) -> "Written | _Unanswered":
         """Send a plain write.
 
         Returns:
-            The answer, or `None` when none came and central will not apply this copy any more.
+            The answer. Or that there is none, and that central will not apply this copy any more.
         """
-        now_us = self._knowledge.time.central_us()
-        assert now_us is not None
-        deadline_us = now_us + self._settings.deadline_us
-        try:
-            return await self._send(
-                replace(batch, identity=self._identity(number), deadline_us=deadline_us),
-                timeout_s=self._settings.deadline_us / US_PER_S + self._settings.answer_s,
-            )
-        except DeadlinePassedError:
-            return None
-        except OutcomeForgottenError:
-            raise
-        except (UnreachableError, CutOffError) as error:
-            if not error.sent:
-                return None
-        except UnavailableError as error:
-            # It may have been applied before whatever went wrong.
-            log.debug("write_unanswered", location=self._knowledge.name, reason=str(error))
-        await self._past(deadline_us)
-        return None
+        time = self._knowledge.time
+        for _ in range(DIRECT_ATTEMPTS):
+            deadline_us = (time.central_us() or 0) + self._settings.deadline_us
+            try:
+                return await self._send(
+                    replace(batch, identity=self._identity(number), deadline_us=deadline_us),
+                    timeout_s=self._settings.deadline_us / US_PER_S + self._settings.answer_s,
+                )
+            except DeadlinePassedError as error:
+                # It was not applied, and says what the time is: ours may have stood still.
+                time.heard(deadline_us + error.late_us)
+                continue
+            except OutcomeForgottenError:
+                raise
+            except (UnreachableError, CutOffError) as error:
+                if not error.sent:
+                    return _Unanswered.NEW
+            except UnavailableError as error:
+                # It may have been applied before whatever went wrong.
+                log.debug("write_unanswered", location=self._knowledge.name, reason=str(error))
+            await self._past(deadline_us)
+            return _Unanswered.SENT
+        return _Unanswered.NEW
 
     async def _never_journaled(self, batch: Batch, places: Sequence[Place]) -> Written:
         """Send what only central can decide, behind what is journaled for its keys.
@@ -316,7 +339,7 @@ class Writes:
                         heard_us=heard_us or now_us,
                     )
                 )
-                self._knowledge.pins.add(entry)
+                self._knowledge.pin(entry)
         except BaseException:
             for key in counted:
                 self._rewrites.release(batch.namespace, key)
@@ -371,6 +394,10 @@ class Writes:
                 await self._register()
                 if entries:
                     await self._deliver(entries[0])
+            except LocationForgottenError as error:
+                await self._set_aside(error)
+                await self._clock.sleep(self._settings.retry_s)
+                continue
             except AtollError as error:
                 log.debug("delivery_put_off", location=self._knowledge.name, reason=str(error))
                 await self._clock.sleep(self._settings.retry_s)
@@ -408,6 +435,8 @@ class Writes:
         with self._knowledge.in_air((entry.namespace, one.key) for one in entry.mutations):
             try:
                 await self._send(batch, timeout_s=self._settings.delivery_s)
+            except LocationForgottenError:
+                raise
             except LocationUnknownError:
                 await self._journal.update(lambda old: replace(old, registered_in=None))
                 raise
@@ -417,11 +446,25 @@ class Writes:
                 refused = Refused(entry=entry, code=error.code, reason=str(error))
             except AtollError as error:
                 refused = Refused(entry=entry, code=error.code, reason=str(error))
-            if refused is not None:
-                log.warning("journaled_write_refused", location=name, code=refused.code)
-            await self._journal.resolve(entry.sequence, refused)
-            self._knowledge.pins.remove(entry)
+            await self._resolve(entry, refused)
+
+    async def _resolve(self, entry: Journaled, refused: Refused | None) -> None:
+        """Take an entry out of the journal: its outcome is known."""
+        if refused is not None:
+            log.warning("journaled_write_refused", location=self._knowledge.name, code=refused.code)
+        await self._journal.resolve(entry.sequence, refused)
+        self._knowledge.pins.remove(entry)
         self._delivered.set()
+
+    async def _set_aside(self, error: LocationForgottenError) -> None:
+        """Give up the journal of a location that was forgotten; nothing more is taken into it."""
+        try:
+            await self._journal.update(lambda old: replace(old, node=None, registered_in=None))
+            while self._journal.entries:
+                entry = self._journal.entries[0]
+                await self._resolve(entry, Refused(entry=entry, code=error.code, reason=str(error)))
+        except StoreError as failed:
+            log.debug("journal_not_saved", location=self._knowledge.name, reason=str(failed))
 
     def say_empty(self) -> JournalEmpty | None:
         """Say, now and then, that whatever will be delivered is stamped later than now.
