@@ -10,11 +10,21 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from atoll.core.errors import StoreError
 from atoll.core.model import Entry, LargeValue
 from atoll.location.age import NEVER, Record
 
 RECORD_OVERHEAD_BYTES: Final = 200
 """What a record takes beyond its key, value and metadata."""
+
+
+class CacheLostError(StoreError):
+    """The cache could not be written and has emptied itself; what was to be kept is not."""
+
+    code = "cache_lost"
+
+    def __init__(self) -> None:
+        super().__init__("the cache could not be written; it begins anew, empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +48,10 @@ class CacheState:
 
 
 class Cache(Protocol):
-    """Records by namespace and key. One keeper writes it; only it calls what changes anything."""
+    """Records by namespace and key. One keeper writes it; only it calls what changes anything.
+
+    `save`, `put` and `remove` may raise `CacheLostError`.
+    """
 
     size_bytes_max: int
     """The bound that an operator set."""
@@ -76,7 +89,7 @@ class Cache(Protocol):
         """Yield what to evict, roughly what was not read for longest first."""
         ...
 
-    async def hold(self, value: LargeValue) -> LargeValue:
+    async def hold(self, value: LargeValue | bytes) -> LargeValue:
         """Copy a large value to where it stays readable for as long as a record names it."""
         ...
 
@@ -149,8 +162,10 @@ class MemoryCache:
         """See `Cache`."""
         yield from list(self._records)
 
-    async def hold(self, value: LargeValue) -> LargeValue:
+    async def hold(self, value: LargeValue | bytes) -> LargeValue:
         """See `Cache`."""
+        if isinstance(value, bytes):
+            return HeldValue(value)
         return HeldValue(b"".join([chunk async for chunk in value.chunks()]))
 
     def reboot(self) -> None:

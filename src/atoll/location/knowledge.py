@@ -25,7 +25,7 @@ from atoll.core.model import (
 )
 from atoll.core.version import CENTRAL_NODE, NO_VERSION, HybridClock, Version
 from atoll.location.age import NEVER, Feed, Known, Record, known, within
-from atoll.location.cache import Cache, CacheState
+from atoll.location.cache import Cache, CacheLostError, CacheState
 from atoll.location.journal import Journal, Journaled
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
@@ -118,19 +118,33 @@ class Knowledge:
 
     def save(self) -> None:
         """Keep what a restart needs beside the records, and what readers judge them by."""
-        self.cache.save(
-            CacheState(
-                boot=self._boot,
-                incarnation=self.incarnation,
-                retired=self._retired,
-                applied=self.feed.applied,
-                feed_instant_ms=self.feed.instant_ms,
-                subscribed=self.feed.subscribed,
-                lost_ms=self.lost_ms,
-                central_us=self.time.heard_us,
-                central_at_ms=self.time.central_at_ms,
-            )
+        state = CacheState(
+            boot=self._boot,
+            incarnation=self.incarnation,
+            retired=self._retired,
+            applied=self.feed.applied,
+            feed_instant_ms=self.feed.instant_ms,
+            subscribed=self.feed.subscribed,
+            lost_ms=self.lost_ms,
+            central_us=self.time.heard_us,
+            central_at_ms=self.time.central_at_ms,
         )
+        try:
+            self.cache.save(state)
+        except CacheLostError:
+            self.cache.save(self._lost(state))
+
+    def _lost(self, state: CacheState) -> CacheState:
+        """Go on after the cache was lost: what comes next may be older than what was told."""
+        self.lost_ms = self.time.elapsed_ms()
+        return replace(state, lost_ms=self.lost_ms)
+
+    def _keep(self, namespace: str, key: str, record: Record) -> None:
+        """Put a record into the cache; if that fails, all of it is lost, and this record too."""
+        try:
+            self.cache.put(namespace, key, record)
+        except CacheLostError:
+            self.lose_order()
 
     @property
     def position(self) -> Position:
@@ -242,7 +256,7 @@ class Knowledge:
         entry = self._live(record.entry)
         if entry is None:
             buried = replace(record.entry, value=None, metadata=None, expiration=None)
-            self.cache.put(demand.namespace, demand.key, replace(record, entry=buried))
+            self._keep(demand.namespace, demand.key, replace(record, entry=buried))
         return entry
 
     # Learning.
@@ -329,7 +343,7 @@ class Knowledge:
         if held is not None and record.sequence < held.sequence:
             # The older answer still shows that the newer knowledge was not yet old then.
             if record.instant_ms > held.instant_ms:
-                self.cache.put(*place, replace(held, instant_ms=record.instant_ms))
+                self._keep(*place, replace(held, instant_ms=record.instant_ms))
             return
         if held is not None and record.sequence == held.sequence:
             died = record.entry is None or record.entry.value is None
@@ -345,7 +359,7 @@ class Knowledge:
         if record.entry is not None:
             self.stamps.observe(record.entry.version)
             self.pins.hide_below(place, record.entry.version)
-        self.cache.put(*place, record)
+        self._keep(*place, record)
         self.make_room()
 
     def change(self, place: Place, entry: Entry, *, sequence: int, value_included: bool) -> bool:
@@ -365,7 +379,7 @@ class Knowledge:
                 self._put(place, Record(entry=entry, sequence=sequence, instant_ms=instant_ms))
             else:
                 marked = replace(held, instant_ms=instant_ms, superseded=True)
-                self.cache.put(namespace, key, marked)
+                self._keep(namespace, key, marked)
         self.feed.applied = sequence
         return held is not None
 

@@ -32,6 +32,7 @@ from atoll.core.location_errors import (
     UnreachableError,
 )
 from atoll.core.model import (
+    VALUE_INLINE_BYTES_MAX,
     Batch,
     Entry,
     Identity,
@@ -174,10 +175,21 @@ class Writes:
         sent_ms = self._knowledge.time.elapsed_ms()
         written = await self._link.call(lambda upstream: upstream.write(batch), timeout_s=timeout_s)
         if not written.journaled and batch.mutations:
-            self._knowledge.learn_written(
-                batch.namespace, written, _entries(batch.mutations), sent_ms=sent_ms
-            )
+            made = [await self._held(entry) for entry in _entries(batch.mutations)]
+            outcomes = [
+                replace(one, current=one.current and await self._held(one.current))
+                for one in written.outcomes
+            ]
+            learnt = replace(written, outcomes=outcomes)
+            self._knowledge.learn_written(batch.namespace, learnt, made, sent_ms=sent_ms)
         return written
+
+    async def _held(self, entry: Entry) -> Entry:
+        """Have a large value kept as a cache keeps it."""
+        value = entry.value
+        if value is None or (isinstance(value, bytes) and len(value) <= VALUE_INLINE_BYTES_MAX):
+            return entry
+        return replace(entry, value=await self._knowledge.cache.hold(value))
 
     async def _own(self, batch: Batch, places: Sequence[Place]) -> Written:
         """Write for a client of this location."""
