@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from atoll.core.errors import StoreError
 from atoll.core.model import Entry, LargeValue
+from atoll.core.version import NO_VERSION, Version
 from atoll.location.age import NEVER, Record
 
 RECORD_OVERHEAD_BYTES: Final = 200
@@ -45,6 +46,8 @@ class CacheState:
     central_us: int | None = None
     """Central time as it was known at `central_at_ms`."""
     central_at_ms: int = NEVER
+    stamps: Version = NO_VERSION
+    """The largest version given or seen: what is stamped after a restart must be later."""
 
 
 class Cache(Protocol):

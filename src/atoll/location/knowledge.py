@@ -110,7 +110,8 @@ class Knowledge:
         if lost or (not same_boot and state.lost_ms != NEVER):
             self.lost_ms = self.time.elapsed_ms()
         self.stamps = HybridClock(
-            node=journal.state.node or CENTRAL_NODE, floor=journal.state.stamp_floor
+            node=journal.state.node or CENTRAL_NODE,
+            floor=max(journal.state.stamp_floor, state.stamps),
         )
         for entry in journal.entries:
             self.pin(entry, order_unknown=lost)
@@ -128,7 +129,9 @@ class Knowledge:
             lost_ms=self.lost_ms,
             central_us=self.time.heard_us,
             central_at_ms=self.time.central_at_ms,
+            stamps=self.stamps.last,
         )
+        self._stamps_saved = state.stamps
         try:
             self.cache.save(state)
         except CacheLostError:
@@ -414,6 +417,8 @@ class Knowledge:
         """Let go of a record, unless something for its key is under way."""
         if place in self._in_air or self.pins.holds(place):
             return False
+        if version_known(self.cache.get(*place)) > self._stamps_saved:
+            self.save()  # Whatever is stamped after a restart must beat what was shown before it.
         self.cache.remove(*place)
         return True
 
