@@ -50,26 +50,32 @@ class Link:
         return not self._trying and self._clock.elapsed_ms() >= self._open_until_ms
 
     async def call(
-        self, make: Callable[[Upstream], Awaitable[Answer]], *, timeout_s: float
+        self,
+        make: Callable[[Upstream], Awaitable[Answer]],
+        *,
+        timeout_s: float,
+        patient: bool = False,
     ) -> Answer:
         """Make a call and wait for its answer.
 
         Args:
             make: Makes the call on the upstream it is given.
             timeout_s: How long to wait.
+            patient: The caller paces itself: it tries whatever others met, and its failure is
+                no reason for others not to.
 
         Raises:
             UnreachableError: No answer came, or the breaker is open and nothing was sent.
         """
-        if not self.usable:
+        if not self.usable and not patient:
             raise UnreachableError(sent=False)
         upstream = self._upstream
-        trial = self._open_until_ms is not None
+        trial = self._open_until_ms is not None and not patient
         self._trying = self._trying or trial
         try:
             answer = await within_time(self._clock, timeout_s, make(upstream))
         except (UnreachableError, TimeoutError) as error:
-            if upstream is self._upstream:
+            if upstream is self._upstream and not patient:
                 self._failed(trial=trial)
             if isinstance(error, UnreachableError):
                 raise
@@ -109,9 +115,8 @@ async def within_time(clock: Clock, timeout_s: float, awaited: Awaitable[Answer]
         return task.result()
     finally:
         alarm.cancel()
-        if not task.done():
-            task.add_done_callback(retrieve)
-            task.cancel()
+        task.add_done_callback(retrieve)
+        task.cancel()
 
 
 def retrieve(task: "asyncio.Future[Answer]") -> None:

@@ -50,7 +50,8 @@ class LocationTime:
         passed_ms = now_ms - self._last_ms
         ahead_ms = (wall_ms - self._last_wall_ms) - passed_ms
         if ahead_ms > JUMP_MS_MAX + passed_ms * JUMP_PPM_MAX // PPM:
-            self.trusted_ms = now_ms
+            # What is known as of this very millisecond is from before the jump as well.
+            self.trusted_ms = now_ms + 1
         self._last_ms = now_ms
         self._last_wall_ms = wall_ms
         return now_ms

@@ -80,7 +80,7 @@ class WriteSettings:
     """How much longer than that its answer is waited for."""
     retry_s: float = 1.0
     """Between attempts to deliver, and to register."""
-    delivery_s: float = 10.0
+    delivery_s: float = 3.0
     """How long the answer to a delivery is waited for."""
     queue_s: float = 2.0
     """How long a conditional write waits behind journaled writes of its keys."""
@@ -168,12 +168,14 @@ class Writes:
         except UnreachableError as error:
             raise CutOffError(detail="the write was not passed on", sent=error.sent) from error
 
-    async def _send(self, batch: Batch, *, timeout_s: float) -> Written:
+    async def _send(self, batch: Batch, *, timeout_s: float, patient: bool = False) -> Written:
         """Send a batch up and learn what the answer says of its keys."""
         stamps = self._knowledge.stamps
         batch = replace(batch, clock=max(batch.clock, stamps.last))
         sent_ms = self._knowledge.time.elapsed_ms()
-        written = await self._link.call(lambda upstream: upstream.write(batch), timeout_s=timeout_s)
+        written = await self._link.call(
+            lambda upstream: upstream.write(batch), timeout_s=timeout_s, patient=patient
+        )
         if not written.journaled and batch.mutations:
             made = [await self._held(entry) for entry in _entries(batch.mutations)]
             outcomes = [
@@ -446,7 +448,7 @@ class Writes:
         refused: Refused | None = None
         with self._knowledge.in_air((entry.namespace, one.key) for one in entry.mutations):
             try:
-                await self._send(batch, timeout_s=self._settings.delivery_s)
+                await self._send(batch, timeout_s=self._settings.delivery_s, patient=True)
             except LocationForgottenError:
                 raise
             except LocationUnknownError:
