@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -146,7 +146,7 @@ class LmdbCache:
         self._meta = self._env.open_db(b"meta")
         self._large_names = self._env.open_db(b"large")
         with self._env.begin(db=self._large_names) as look:
-            self._large_bytes = sum(int(size) for _, size in look.cursor())
+            self._large_held = {bytes(name).decode(): int(size) for name, size in look.cursor()}
 
     def _remove_strays(self) -> None:
         """Remove files that an earlier process left and nothing names."""
@@ -156,7 +156,7 @@ class LmdbCache:
                     path.unlink()
         for number in _numbers(self._folder):
             if number != self._number:
-                _remove(self._folder, number)
+                self._unlink(f"cache-{number}.mdb", f"cache-{number}.mdb-lock")
 
     def close(self) -> None:
         """Close it, so that it is trusted after a boot of the machine as well."""
@@ -171,7 +171,7 @@ class LmdbCache:
         with self._env.begin() as look:
             stat = look.stat(self._records)
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return pages * stat["psize"] + self._large_bytes
+        return pages * stat["psize"] + sum(self._large_held.values())
 
     def load(self) -> CacheState | None:
         """See `Cache`."""
@@ -230,12 +230,11 @@ class LmdbCache:
         if after is not None:
             size = b"%d" % after.size_bytes
             change.put(after.name.encode(), size, db=self._large_names)
-            self._large_bytes += after.size_bytes
+            self._large_held[after.name] = after.size_bytes
         if before is not None:
             change.delete(before.name.encode(), db=self._large_names)
-            self._large_bytes -= before.size_bytes
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._folder / "large" / before.name)  # noqa: PTH107 - see `_remove`
+            self._large_held.pop(before.name, None)
+            self._unlink(f"large/{before.name}")
 
     def _write(self, make: Callable[[lmdb.Transaction], object]) -> None:
         """Make a change in a transaction of its own.
@@ -268,28 +267,42 @@ class LmdbCache:
         try:
             self._env.copy(copying, compact=True)
         except lmdb.Error:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(copying)  # noqa: PTH107 - see `_remove`
+            self._unlink(Path(copying).name)
             return False
-        os.rename(copying, target)  # noqa: PTH104 - see `_remove`
+        os.rename(copying, target)  # noqa: PTH104 - which tests watch as if it could block
         self._env.close()
-        _remove(self._folder, self._number)
+        self._unlink(f"cache-{self._number}.mdb", f"cache-{self._number}.mdb-lock")
         self._number += 1
         self._open()
         return True
 
     def _start_empty(self) -> None:
-        """Throw the present file away and begin another."""
+        """Leave the present file and begin another."""
         self._env.close()
-        _remove(self._folder, self._number)
-        for name in os.listdir(self._folder / "large"):  # noqa: PTH208 - see `_remove`
-            os.remove(self._folder / "large" / name)  # noqa: PTH107 - see `_remove`
+        self._unlink(f"cache-{self._number}.mdb", f"cache-{self._number}.mdb-lock")
+        self._unlink(*(f"large/{name}" for name in self._large_held))
         self._number += 1
         self._open()
 
     def clear(self) -> None:
         """See `Cache`."""
-        self._start_empty()
+        self._unlink(*(f"large/{name}" for name in self._large_held))
+        self._write(self._drop_all)
+        self._large_held.clear()
+
+    def _drop_all(self, change: lmdb.Transaction) -> None:
+        for database in (self._records, self._meta, self._large_names):
+            change.drop(database, delete=False)
+
+    def _unlink(self, *names: str) -> None:
+        """Remove files, beside the loop where there is one. What is left over is a stray."""
+        paths = [self._folder / name for name in names]
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _remove(paths)
+        else:
+            loop.run_in_executor(None, _remove, paths)
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """See `Cache`. A hand goes round the digests, and passes over what was read lately."""
@@ -355,15 +368,10 @@ def _numbers(folder: Path) -> list[int]:
     return [int(path.stem.partition("-")[2]) for path in folder.glob("cache-*.mdb")]
 
 
-def _remove(folder: Path, number: int) -> None:
-    """Remove a file and its lock.
-
-    Through `os`, as in two other places: what `pathlib` calls is watched in tests as something
-    that may block, and these take no time worth a thread.
-    """
-    for name in (f"cache-{number}.mdb", f"cache-{number}.mdb-lock"):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(folder / name)  # noqa: PTH107 - as said above
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _opened_before(folder: Path) -> Opened | None:
