@@ -11,8 +11,18 @@ that somebody was shown or told there. Versions of a key grow with the log, so o
 from collections import Counter
 from typing import Final
 
-from atoll.core.errors import AtollError, ConditionFailedError, NotArrivedError
-from atoll.core.model import AtLeast, JournalToken, OutcomeKind, Page, Position, Reading, Written
+from atoll.core.errors import AtollError, ConditionFailedError
+from atoll.core.model import (
+    SYSTEM_NAMESPACE,
+    AtLeast,
+    JournalToken,
+    OutcomeKind,
+    Page,
+    Position,
+    Reading,
+    Written,
+)
+from atoll.core.version import CENTRAL_NODE, Version, node_of
 from atoll.simulator.clock import US_PER_S
 from atoll.simulator.facts import (
     DRIFT_MAX,
@@ -37,6 +47,9 @@ HELD_ANSWER_S_MAX: Final = 10.0
 
 VIOLATIONS_KEPT: Final = 20
 
+FIRST_LIFE: Final = 1
+"""Lives are counted when they begin and when they end."""
+
 
 class Checker:
     """See the module. Violations are collected; a run goes on after one."""
@@ -46,14 +59,14 @@ class Checker:
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.places: dict[str, PlaceState] = {}
-        self.operations: dict[tuple[str, str, bytes | None], Operation] = {}
         self.journaled: list[Operation] = []
-        self._deletes: dict[tuple[str, str], list[Operation]] = {}
+        self._wanted_at: dict[tuple[str, str], list[Operation]] = {}
         self._seen: dict[tuple[str, str, str], Seen] = {}
 
     def violated(self, promise: str, now_s: float, what: str) -> None:
         """Note a violation."""
         self.counts["violations"] += 1
+        self.history.say(now_s, f"VIOLATED: {promise}: {what}")
         if len(self.violations) < VIOLATIONS_KEPT:
             self.violations.append(Violation(promise=promise, at_s=now_s, what=what))
 
@@ -68,18 +81,22 @@ class Checker:
     def not_held(self, place: str, at: tuple[str, str] | None = None) -> None:
         """Expect no more that a place holds a key, or anything."""
         if at is not None:
-            self.seen(place, *at).held = False
             self.places[place].since_eviction.add(at)
-            return
-        for (name, _, _), seen in self._seen.items():
-            if name == place:
+        for (name, *seen_at), seen in self._seen.items():
+            if name == place and at in {None, tuple(seen_at)}:
                 seen.held = False
+                seen.losses += 1
 
-    def restarted(self, place: str) -> None:
+    def restarted(self, place: str, *, now_s: float) -> None:
         """Note that a place begins a life; what it knew of the time it need not know any more."""
         state = self.places[place]
         state.lives += 1
+        self.history.say(now_s, f"{place} starts")
         state.told_us = None
+
+    def ended(self, place: str) -> None:
+        """Note that a place ends a life; who asks it meanwhile asks nobody."""
+        self.places[place].lives += 1
 
     # Reads.
 
@@ -107,8 +124,10 @@ class Checker:
             at_least=at_least,
             must_refuse_stale=must_refuse_stale,
             floor=seen.version,
+            pins=tuple(seen.pins.items()),
             incarnation=seen.incarnation,
             held=seen.held,
+            losses=seen.losses,
             acknowledged=seen.acknowledged,
             gone_version=seen.gone_version,
             central_us=central_us,
@@ -121,6 +140,8 @@ class Checker:
     ) -> None:
         """Hold an answer to the promises."""
         self._count(question, reading)
+        if self.history.trace is not None:
+            self.history.say(now_s, f"{told(question, reading)}, asked at {question.asked_s:.4f}")
         if reading.journaled:
             self._journaled(question, reading, now_s)
             return
@@ -153,9 +174,16 @@ class Checker:
 
     def _fresh(self, question: Question, reading: Reading, span: Span, now_s: float) -> None:
         """Is it as young as it says, and as young as was asked."""
+        too_old = reading.age_ms is None or reading.age_ms > question.bound_ms
+        if too_old and question.must_refuse_stale:
+            self.violated("honesty", now_s, f"{told(question, reading)}: should have refused")
+        if too_old and not reading.stale:
+            self.violated(
+                "staleness",
+                now_s,
+                f"{told(question, reading)}: past the bound of {question.bound_ms} ms, unmarked",
+            )
         if reading.age_ms is None:
-            if not reading.stale:
-                self.violated("honesty", now_s, f"{told(question, reading)}: unmarked, no age")
             return
         current_s = question.asked_s - reading.age_ms / 1000 * (1 + 2 * DRIFT_MAX) - CLOCK_SLACK_S
         if reading.position.incarnation == self.history.incarnation and span.until_s < current_s:
@@ -165,14 +193,6 @@ class Checker:
                 f"{told(question, reading)}, asked at {question.asked_s:.3f}, but it was"
                 f" overwritten at {span.until_s:.3f}",
             )
-        if reading.age_ms > question.bound_ms and not reading.stale:
-            self.violated(
-                "staleness",
-                now_s,
-                f"{told(question, reading)}: past the bound of {question.bound_ms} ms, unmarked",
-            )
-        if reading.stale and question.must_refuse_stale:
-            self.violated("honesty", now_s, f"{told(question, reading)}: should have refused")
 
     def _expired(
         self, question: Question, reading: Reading, row: Row, *, now_s: float, central_us: int
@@ -216,12 +236,13 @@ class Checker:
                     continue
                 if operation.key != question.key or operation.namespace != question.namespace:
                     continue
-                if row.version < operation.version:
+                became = self._became(required, question.key)
+                if row.version < min(operation.version, became or operation.version):
                     self.violated(
                         "at least",
                         now_s,
                         f"{told(question, reading)}, required {required}, which has"
-                        f" version {operation.version}",
+                        f" version {operation.version} and became {became}",
                     )
 
     def _forward(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
@@ -238,15 +259,41 @@ class Checker:
                 now_s,
                 f"{told(question, reading)}, but version {question.floor} was known here",
             )
+        elif incarnation == question.incarnation:
+            self._over_pins(question, reading, row, now_s)
         if incarnation > seen.incarnation:
             seen.incarnation, seen.version = incarnation, row.version
             seen.acknowledged = 0
+            seen.pins.clear()
         elif incarnation == seen.incarnation:
             seen.version = max(seen.version, row.version)
         current = incarnation == self.history.incarnation
-        if current and self.places[question.place].lives == question.lives:
+        if current and seen.losses == question.losses:
             seen.held = True
             self.places[question.place].since_eviction.discard((question.namespace, question.key))
+
+    def _became(self, token: JournalToken, key: str) -> int | None:
+        """Return the version that came of a journaled write, `None` if it was not delivered.
+
+        It is smaller than the one that the journal gave if its first copy had been applied, unseen.
+        """
+        return self.history.delivered.get(token, {}).get(key)
+
+    def _over_pins(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
+        """Is what was journaled here still shown, unless central has decided otherwise."""
+        seen = self.seen(question.place, question.namespace, question.key)
+        for token, version in question.pins:
+            if row.version >= version:
+                seen.pins.pop(token, None)
+                continue
+            became = self._became(token, question.key)
+            if became is None or row.version < became:
+                self.violated(
+                    "order",
+                    now_s,
+                    f"{told(question, reading)}, but {token} with version {version} was"
+                    f" journaled here, and became {became}",
+                )
 
     def _journaled(self, question: Question, reading: Reading, now_s: float) -> None:
         """Is it a write that a client wanted here, or further up, and did it not lose before."""
@@ -279,24 +326,24 @@ class Checker:
                     f"{told(question, reading)}: a journaled write under version"
                     f" {question.floor}, which was known here",
                 )
-            seen.version = max(seen.version, version)
+            seen.pins[reading.token] = version
 
     def _wanted(self, question: Question, value: bytes | None) -> list[Operation]:
-        if value is None:
-            return self._deletes.get((question.namespace, question.key), [])
-        operation = self.operations.get((question.namespace, question.key, value))
-        return [] if operation is None else [operation]
+        """Return the writes that may be behind what was shown; nothing may have expired."""
+        return [
+            operation
+            for operation in self._wanted_at.get((question.namespace, question.key), ())
+            if operation.value == value or (value is None and operation.expiration is not None)
+        ]
 
     def refused(self, question: Question, error: AtollError, *, now_s: float) -> None:
         """Hold a refusal to the promises."""
         self.counts["reads: refused"] += 1
+        if self.history.trace is not None:
+            self.history.say(now_s, f"{question.place} refuses {question.key}: {error!r} {error}")
         self.counts["reads: refused, " + error.code] += 1
-        state = self.places[question.place]
-        if state.lives != question.lives:
-            return
-        if isinstance(error, NotArrivedError) and question.at_least is not None:
-            return
-        if question.held and not question.must_refuse_stale and question.at_least is None:
+        plain = question.at_least is None and not question.must_refuse_stale
+        if plain and self._must_hold(question):
             self.violated(
                 "availability",
                 now_s,
@@ -305,16 +352,25 @@ class Checker:
 
     def slow(self, question: Question, *, now_s: float) -> None:
         """Hold the time an answer took to the promise."""
-        state = self.places[question.place]
         plain = question.at_least is None and not question.must_refuse_stale
         took_s = now_s - question.asked_s
-        held = question.held and state.lives == question.lives
-        if held and plain and took_s > HELD_ANSWER_S_MAX:
+        if plain and took_s > HELD_ANSWER_S_MAX and self._must_hold(question):
             self.violated(
                 "availability",
                 now_s,
                 f"{question.place} holds {question.key} and took {took_s:.1f} s to say so",
             )
+
+    def _must_hold(self, question: Question) -> bool:
+        """Whether a place has held a key, in one life, since before the question came."""
+        state = self.places[question.place]
+        seen = self.seen(question.place, question.namespace, question.key)
+        return (
+            question.held
+            and question.losses == seen.losses
+            and question.lives == state.lives
+            and not state.frozen_since(question.asked_s)
+        )
 
     def _count(self, question: Question, reading: Reading) -> None:
         counts = self.counts
@@ -327,7 +383,7 @@ class Checker:
             ("stale", reading.stale),
             ("missing", reading.entry is None),
             ("after eviction", at in state.since_eviction),
-            ("after a restart", state.lives > 1),
+            ("after a restart", state.lives > FIRST_LIFE),
             ("through a tier", len(state.above) > 1),
             ("asked of central", question.bound_ms == 0),
             ("age unknown", reading.age_ms is None),
@@ -340,17 +396,17 @@ class Checker:
 
     def writing(self, operation: Operation) -> None:
         """Remember what a client wants to write."""
-        if operation.value is None:
-            at = (operation.namespace, operation.key)
-            self._deletes.setdefault(at, []).append(operation)
-        else:
-            self.operations[operation.namespace, operation.key, operation.value] = operation
+        at = (operation.namespace, operation.key)
+        self._wanted_at.setdefault(at, []).append(operation)
 
     def acknowledged(self, operation: Operation, written: Written, *, now_s: float) -> None:
         """Hold an acknowledgement to the promises."""
         outcome = written.outcomes[0]
         operation.answered_s = now_s
         operation.version = outcome.version
+        if self.history.trace is not None:
+            token = written.token or written.position
+            self.history.say(now_s, f"{wrote(operation)} acknowledged, {token}")
         seen = self.seen(operation.place, operation.namespace, operation.key)
         if written.token is not None:
             self.counts["writes: journaled"] += 1
@@ -358,7 +414,7 @@ class Checker:
             self.journaled.append(operation)
             if operation.condition is not None:
                 self.violated("conditions", now_s, f"{wrote(operation)} was journaled")
-            seen.version = max(seen.version, outcome.version)
+            seen.pins[written.token] = outcome.version
             return
         self.counts["writes: at central"] += 1
         operation.position = written.position
@@ -459,7 +515,8 @@ class Checker:
         values: set[bytes] = set()
         direct_s = 0.0
         for row in rows[1:]:
-            if row.value is not None and row.value in values:
+            twice = row.value is not None and row.value in values
+            if twice and namespace != SYSTEM_NAMESPACE:
                 self.violated("durability", now_s, f"{key}: {say_row(row)} was applied twice")
             values.add(row.value or b"")
             if not row.stamped:
@@ -478,7 +535,14 @@ class Checker:
         """After the healing every journaled write was applied, or lost to a later one."""
         rows = self.history.key(operation.namespace, operation.key).rows
         assert operation.version is not None
-        if not any(row.version >= operation.version for row in rows):
+        assert operation.token is not None
+        incarnation = self.history.delivered_in.get(operation.token)
+        if incarnation is not None and incarnation < self.history.incarnation:
+            return  # It was delivered to what a restored backup has taken back.
+        there = any(
+            row.version >= operation.version or row.value == operation.value for row in rows
+        )
+        if incarnation is None or not there:
             self.violated(
                 "durability", now_s, f"{wrote(operation)} was journaled and never delivered"
             )
@@ -512,22 +576,31 @@ class Checker:
         if not self.history.knows(page.position.incarnation):
             return
         listed = {item.key: item.version for item in page.items}
-        journaled = {
-            (operation.key, operation.version)
-            for operation in self.journaled
-            if operation.place == place
-        }
-        touched = {key for key, _ in journaled}
+        places = (place, *self.places[place].above)
         for at_namespace, key in sorted(self.history.keys()):
             if at_namespace != namespace or not key.startswith(prefix):
                 continue
             history = self.history.key(namespace, key, page.position.incarnation)
             row = history.at(page.position.sequence).row
-            allowed = live_versions(row, from_us=asked_us - US_PER_S, to_us=now_us)
             got = listed.get(key)
-            if got not in allowed and (key, got) not in journaled:
-                if got is None and key in touched:
-                    continue  # A journaled deletion hides it.
-                self.violated(
-                    "truth", now_s, f"{place} lists {key} as {got}, but there it was {say_row(row)}"
-                )
+            allowed = live_versions(row, from_us=asked_us - US_PER_S, to_us=now_us)
+            if got in allowed or self._may_be_journaled(places, (namespace, key), got):
+                continue
+            self.violated(
+                "truth", now_s, f"{place} lists {key} as {got}, but there it was {say_row(row)}"
+            )
+
+    def _may_be_journaled(
+        self, places: tuple[str, ...], at: tuple[str, str], version: int | None
+    ) -> bool:
+        """Whether a journal on the way to central may hold such a write, or such a deletion."""
+        if version is not None and node_of(Version(version)) == CENTRAL_NODE:
+            return False
+        return any(
+            operation.place in places
+            and operation.condition is None
+            and operation.position is None
+            and (version is None or operation.version in {None, version})
+            and (version is not None or operation.value is None or operation.expiration is not None)
+            for operation in self._wanted_at.get(at, ())
+        )

@@ -20,7 +20,7 @@ from atoll.core.model import (
 from atoll.core.version import Version
 from atoll.simulator.checks import Checker
 from atoll.simulator.clock import US_PER_S
-from atoll.simulator.facts import Operation, Question
+from atoll.simulator.facts import Operation, Question, wrote
 from atoll.simulator.loop import VirtualLoop
 from atoll.simulator.network import Link, LinkError
 from atoll.simulator.nodes import CentralNode
@@ -44,7 +44,6 @@ class Notes:
         self.tokens: deque[tuple[str, str, AtLeast]] = deque(maxlen=TOKENS_KEPT)
         self.written = 0
         self.digest = 0
-        self.trace: list[str] | None = None
 
     def new_value(self) -> bytes:
         """Return a value that no other write has."""
@@ -53,10 +52,7 @@ class Notes:
 
     def answer(self, *facts: object) -> None:
         """Mix an answer into the digest."""
-        line = " ".join(map(str, facts))
-        self.digest = crc32(line.encode(), self.digest)
-        if self.trace is not None:
-            self.trace.append(line)
+        self.digest = crc32(" ".join(map(str, facts)).encode(), self.digest)
 
 
 class Client:
@@ -224,6 +220,7 @@ class Client:
             return operation
         except (AtollError, TimeoutError) as error:
             code = error.code if isinstance(error, AtollError) else "timeout"
+            checker.history.say(self._loop.time(), f"{wrote(operation)} failed: {error!r} {error}")
             checker.counts["writes: failed, " + code] += 1
             return operation
         now_s = self._loop.time()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from random import Random
+from typing import Final
 
 from atoll.core.errors import StoreError
 from atoll.core.model import LargeValue
@@ -11,8 +12,8 @@ from atoll.location.cache import CacheState, MemoryCache
 from atoll.location.journal import MemoryJournal
 from atoll.simulator.loop import LIFE, Life
 
-SYNC_S_MAX = 0.004
-SLOW_SYNC_S_MAX = 2.0
+SYNC_S_MAX: Final = 0.004
+SLOW_SYNC_S_MAX: Final = 2.0
 
 
 class DiskError(StoreError):
@@ -66,7 +67,7 @@ class LifeCache:
         """See `Cache`."""
         return self._inner.unread()
 
-    async def hold(self, value: LargeValue) -> LargeValue:
+    async def hold(self, value: LargeValue | bytes) -> LargeValue:
         """See `Cache`."""
         return await self._inner.hold(value)
 

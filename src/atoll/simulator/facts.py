@@ -49,11 +49,13 @@ class Seen:
     version: int = 0
     incarnation: int = 1
     held: bool = False
+    losses: int = 0
+    """How often it may have been let go of."""
     gone_version: int = 0
     """The version that was seen to have expired."""
     gone_until: int = 0
-    journaled: int = 0
-    """Writes that were journaled here and not yet seen in the history."""
+    pins: dict[JournalToken, int] = field(default_factory=dict[JournalToken, int])
+    """Versions of journaled writes that were shown or acknowledged here."""
     acknowledged: int = 0
     """The largest version that central acknowledged to a client here."""
 
@@ -70,8 +72,10 @@ class Question:
     at_least: AtLeast | None
     must_refuse_stale: bool
     floor: int
+    pins: tuple[tuple[JournalToken, int], ...]
     incarnation: int
     held: bool
+    losses: int
     acknowledged: int
     gone_version: int
     central_us: int
@@ -90,9 +94,14 @@ class PlaceState:
     afflicted: bool = False
     """Whether anything is wrong with the place or its way to central."""
     since_eviction: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    restarted: bool = False
+    frozen: int = 0
+    frozen_until_s: float = 0.0
     told_us: int | None = None
     told_at_s: float = 0.0
+
+    def frozen_since(self, since_s: float) -> bool:
+        """Whether the place stood still at some moment since then."""
+        return self.frozen > 0 or self.frozen_until_s >= since_s
 
     def told(self, central_us: int, now_s: float) -> None:
         """Learn that central's time has reached the place."""

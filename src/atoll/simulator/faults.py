@@ -7,6 +7,7 @@ from random import Random
 from typing import Final, Protocol, TypeAlias
 
 from atoll.simulator.checks import Checker
+from atoll.simulator.disks import LocationDisk
 from atoll.simulator.loop import VirtualLoop
 from atoll.simulator.network import Network, Weather
 from atoll.simulator.nodes import CentralNode, Node
@@ -27,6 +28,7 @@ class Place(Node, Protocol):
     """A location, as faults see it."""
 
     above: tuple[str, ...]
+    disk: LocationDisk
 
     def restart(self, *, cache_lost: bool, rebooted: bool) -> None:
         """Begin a new life after a crash."""
@@ -74,6 +76,7 @@ class Faults:
             "break": self._break,
             "evict": self._evict,
             "disk full": self._disk_full,
+            "journal disk": self._journal_disk,
         }
 
     async def live(self) -> None:
@@ -89,9 +92,13 @@ class Faults:
             pause_s = self._random.expovariate(1 / self._plan.fault_every_s)
             await self._pause(pause_s)
             kind = self._random.choices(list(kinds), list(kinds.values()))[0]
-            if self._random.random() < 1 / BACKUP_EVERY:
+            # A backup from before a location registered lets central sweep what is newer than that
+            # location's journal: so old a backup is the operator's to explain.
+            registered = all(place.disk.journal.state.node is not None for place in self._places)
+            if registered and self._random.random() < 1 / BACKUP_EVERY:
                 self._central.back_up()
             self._checker.counts["faults: " + kind] += 1
+            self._say(kind)
             task = asyncio.create_task(self._do(kind))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -112,10 +119,14 @@ class Faults:
         for place in self._places:
             if place.life is None:
                 place.restart(cache_lost=False, rebooted=False)
+            place.disk.slow, place.disk.failing = False, 0.0
             self._mark(place)
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251 - virtual seconds
+
+    def _say(self, what: str) -> None:
+        self._checker.history.say(self._loop.time(), f"fault: {what}")
 
     def _duration_s(self) -> float:
         """Draw how long something stays wrong: mostly a moment, sometimes long."""
@@ -154,8 +165,10 @@ class Faults:
             return
         self._network.cut(place.name, above, silent=self._random.random() < 0.5)  # noqa: PLR2004
         self._mark_all()
+        self._say(f"cut {place.name} from {above}")
         await self._pause(self._duration_s())
         self._network.join(place.name, above)
+        self._say(f"join {place.name} to {above}")
 
     async def _weather(self) -> None:
         draw = self._random.random
@@ -179,10 +192,17 @@ class Faults:
         if life is None or life.frozen:
             return
         self._loop.freeze(life)
-        seconds = self._duration_s()
-        await self._pause(seconds)
+        self._say(f"freeze {node.name}")
+        state = self._checker.places[node.name]
+        state.frozen += 1
+        try:
+            await self._pause(self._duration_s())
+        finally:
+            state.frozen -= 1
+            state.frozen_until_s = self._loop.time()
         if life.alive:
             self._loop.thaw(life)
+        self._say(f"thaw {node.name}")
 
     async def _crash(self, *, rebooted: bool) -> None:
         place = self._place()
@@ -225,6 +245,7 @@ class Faults:
                 self._random.choice(self._plan.keys),
             )
             if place.life is not None and place.evict(*at):
+                self._say(f"evict {at[1]} at {place.name}")
                 self._checker.counts["evictions"] += 1
                 self._checker.not_held(place.name, at)
 
@@ -234,6 +255,14 @@ class Faults:
             recorded.disk.full = 0.3
             await self._pause(self._duration_s())
             recorded.disk.full = 0.0
+
+    async def _journal_disk(self) -> None:
+        """Let a location's disk be slow, or fail."""
+        disk = self._place().disk
+        disk.slow = True
+        disk.failing = self._random.choice((0.0, 0.5))
+        await self._pause(self._duration_s())
+        disk.slow, disk.failing = False, 0.0
 
 
 def _is_up(node: Node) -> bool:

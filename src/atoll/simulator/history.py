@@ -14,6 +14,7 @@ from atoll.core.errors import DiskFullError
 from atoll.core.model import (
     Batch,
     Entry,
+    JournalToken,
     ListQuery,
     OutcomeKind,
     Page,
@@ -107,8 +108,19 @@ class History:
         self.end_sequence = 0
         self._keys: dict[int, dict[tuple[str, str], KeyHistory]] = {1: {}}
         self._identities: dict[tuple[str, bytes], int] = {}
+        self.trace: list[str] | None = None
+        """A line for everything that happens, if somebody wants to read it."""
+        self.delivered: dict[JournalToken, dict[str, int]] = {}
+        """What central decided of journaled writes: for each key the version that came of it."""
+        self.delivered_in: dict[JournalToken, int] = {}
+        """The incarnation that they were delivered to first, which a restore may end."""
         self.applied_twice: list[str] = []
         self.out_of_order: list[str] = []
+
+    def say(self, now_s: float, what: str) -> None:
+        """Note something for who reads along."""
+        if self.trace is not None:
+            self.trace.append(f"{now_s:10.4f} {what}")
 
     def key(self, namespace: str, key: str, incarnation: int | None = None) -> KeyHistory:
         """Return the history of one key, empty if nothing was written."""
@@ -137,6 +149,7 @@ class History:
                 f"{key}: version {row.version} was applied over {last.version}, which is later"
             )
         history.append(row)
+        self.say(row.at_s, f"central commits {key} {row}")
 
     def applied(self, identity: tuple[str, bytes]) -> None:
         """Note that a batch was applied, which happens once for an identity."""
@@ -217,6 +230,12 @@ class RecordedStore:
             written = await self._inner.apply(batch, versions, now_us=now_us, admit=admit)
             if not written.repeated:
                 self._record(batch, written, before)
+            if batch.token is not None:
+                self._history.delivered[batch.token] = {
+                    mutation.key: outcome.version
+                    for mutation, outcome in zip(batch.mutations, written.outcomes, strict=True)
+                }
+                self._history.delivered_in[batch.token] = self._history.incarnation
         await self._wait()
         return written
 

@@ -36,7 +36,7 @@ class LocationNode:
         """See `nodes.Node`."""
         assert self.life is None
         self.life = life = Life(self.name)
-        self.checker.restarted(self.name)
+        self.checker.restarted(self.name, now_s=self.loop.time())
         keeper = life.context.copy().run(self._make, life)
         self.keeper = self.upstream = keeper
         self.loop.create_task(keeper.run(), context=life.context.copy())
@@ -55,12 +55,15 @@ class LocationNode:
     def crash(self) -> None:
         """See `nodes.Node`."""
         if self.life is not None:
+            self.checker.history.say(self.loop.time(), f"{self.name} crashes")
+            self.checker.ended(self.name)
             life, self.life = self.life, None
             self.upstream = self.keeper = None
             self.loop.end(life)
 
     def restart(self, *, cache_lost: bool, rebooted: bool) -> None:
         """See `faults.Place`."""
+        self.checker.history.say(self.loop.time(), f"{self.name}: {rebooted=} {cache_lost=}")
         self.disk.crash()
         if rebooted:
             self.clock.reboot(up_s=self.random.random() * 10)

@@ -24,6 +24,7 @@ FAULTS: Final = {
     "break": 5,
     "evict": 12,
     "disk full": 1,
+    "journal disk": 2,
 }
 """How often each kind of fault is drawn, in comparison."""
 
@@ -103,7 +104,7 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
         clients=random.choice((1, 2, 3)),
         think_s=random.choice((0.1, 0.2, 0.5)),
         safety_s=random.choice((30.0, 60.0, 90.0)),
-        settle_s=60.0,
+        settle_s=100.0,
         fault_every_s=random.choice((1.0, 3.0, 8.0)),
         delay_s=random.choice((0.002, 0.02, 0.1)),
         grain_s=random.choice((0.0, 0.0, 0.001, 0.02)),

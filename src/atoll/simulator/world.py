@@ -240,7 +240,7 @@ class World:
             digest=self.notes.digest,
             violations=self.checker.violations,
             counts=counts,
-            trace=self.notes.trace or [],
+            trace=self.history.trace or [],
         )
 
 
@@ -255,7 +255,7 @@ def simulate(plan: Plan, *, trace: bool = False) -> Report:
     async def main(loop: VirtualLoop) -> Report:
         world = World(plan, loop)
         if trace:
-            world.notes.trace = []
+            world.history.trace = []
         return await world.live()
 
     errors: list[str] = []
