@@ -104,6 +104,7 @@ async def test_the_state_is_kept_whole(cache: Cache) -> None:
         lost_ms=8,
         central_us=10**15,
         central_at_ms=11,
+        stamps=Version(2**62),
     )
 
     cache.save(state)

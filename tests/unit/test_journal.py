@@ -202,6 +202,31 @@ async def test_a_disk_that_fails_leaves_the_journal_as_it_was(
     await asyncio.to_thread(again.close)
 
 
+async def test_what_was_answered_for_had_been_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that drops whatever was not synced still has every entry that was taken."""
+    synced_bytes = 0
+
+    def notes(file: int) -> None:
+        nonlocal synced_bytes
+        synced_bytes = os.fstat(file).st_size
+
+    monkeypatch.setattr(file_journal, "_sync", notes)
+    journal = await asyncio.to_thread(opened, tmp_path)
+    folder = tmp_path / "after the power came back"
+    folder.mkdir()
+    for number in range(1, 20):
+        taken = await journal.append(entry(number))
+
+        content = (tmp_path / "journal").read_bytes()[:synced_bytes]
+        (folder / "journal").write_bytes(content)
+        after = await asyncio.to_thread(opened, folder)
+        assert after.entries[-1] == taken
+        await asyncio.to_thread(after.close)
+    await asyncio.to_thread(journal.close)
+
+
 async def test_the_file_is_written_anew_when_little_of_it_is_of_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
