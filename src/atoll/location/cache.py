@@ -14,18 +14,19 @@ from atoll.core.errors import StoreError
 from atoll.core.model import Entry, LargeValue
 from atoll.core.version import NO_VERSION, Version
 from atoll.location.age import NEVER, Record
+from atoll.location.time import Look
 
 RECORD_OVERHEAD_BYTES: Final = 200
 """What a record takes beyond its key, value and metadata."""
 
 
 class CacheLostError(StoreError):
-    """The cache could not be written and has emptied itself; what was to be kept is not."""
+    """The cache could not be read or written and has emptied itself; nothing is held."""
 
     code = "cache_lost"
 
     def __init__(self) -> None:
-        super().__init__("the cache could not be written; it begins anew, empty")
+        super().__init__("the cache could not be read or written; it begins anew, empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,10 @@ class CacheState:
     central_us: int | None = None
     """Central time as it was known at `central_at_ms`."""
     central_at_ms: int = NEVER
+    looked: Look | None = None
+    """What the machine's clocks showed when this was saved."""
+    trusted_ms: int = NEVER
+    """The machine stood still at this instant: earlier ones do not say how old anything is."""
     stamps: Version = NO_VERSION
     """The largest version given or seen: what is stamped after a restart must be later."""
 
@@ -53,7 +58,7 @@ class CacheState:
 class Cache(Protocol):
     """Records by namespace and key. One keeper writes it; only it calls what changes anything.
 
-    `save`, `put` and `remove` may raise `CacheLostError`.
+    `get`, `save`, `put` and `remove` may raise `CacheLostError`.
     """
 
     size_bytes_max: int

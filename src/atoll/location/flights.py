@@ -234,7 +234,7 @@ class Flights:
 
     def _pass_on(self, waiter: _Waiter, reading: Reading) -> None:
         """Show what is journaled further up, unless it is known here that it has lost."""
-        held = self._knowledge.cache.get(*waiter.demand.place)
+        held = self._knowledge.held(waiter.demand.place)
         version = reading.buried if reading.entry is None else reading.entry.version
         if (version or NO_VERSION) < version_known(held):
             self._finish(waiter)
@@ -283,7 +283,7 @@ def _refusal(demand: Demand, knowledge: Knowledge) -> UnavailableError:
     """Say why what is held is no answer."""
     if demand.at_least is not None:
         return NotArrivedError(required=str(demand.at_least), held=str(knowledge.position))
-    held = knowledge.cache.get(*demand.place)
+    held = knowledge.held(demand.place)
     if held is None:
         return CutOffError(detail="nothing is held of this key")
     return CutOffError(detail="what is held of this key is older than the request allows")

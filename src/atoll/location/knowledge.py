@@ -97,6 +97,8 @@ class Knowledge:
             clock,
             central_us=state.central_us,
             central_at_ms=state.central_at_ms if same_boot else NEVER,
+            looked=state.looked if same_boot else None,
+            trusted_ms=state.trusted_ms if same_boot else NEVER,
         )
         self.incarnation = state.incarnation
         self._retired = state.retired
@@ -129,6 +131,8 @@ class Knowledge:
             lost_ms=self.lost_ms,
             central_us=self.time.heard_us,
             central_at_ms=self.time.central_at_ms,
+            looked=self.time.looked,
+            trusted_ms=self.time.trusted_ms,
             stamps=self.stamps.last,
         )
         self._stamps_saved = state.stamps
@@ -141,6 +145,14 @@ class Knowledge:
         """Go on after the cache was lost: what comes next may be older than what was told."""
         self.lost_ms = self.time.elapsed_ms()
         return replace(state, lost_ms=self.lost_ms)
+
+    def held(self, place: Place) -> Record | None:
+        """Return what is held of a key; if that cannot be read, all that is held is lost."""
+        try:
+            return self.cache.get(*place)
+        except CacheLostError:
+            self.lose_order()
+            return None
 
     def _keep(self, namespace: str, key: str, record: Record) -> None:
         """Put a record into the cache; if that fails, all of it is lost, and this record too."""
@@ -173,7 +185,7 @@ class Knowledge:
             final: The upstream cannot be asked: what is past its bound counts as well.
             delivered_at: The sequence at which the journal that the demand names was delivered.
         """
-        record = self.cache.get(demand.namespace, demand.key)
+        record = self.held(demand.place)
         state = UNKNOWN if record is None else known(record, demand.namespace, self.feed)
         state = replace(state, instant_ms=self.time.trusted(state.instant_ms))
         arrived = self._arrived(demand, record, state, delivered_at)
@@ -342,7 +354,7 @@ class Knowledge:
 
     def _merge(self, place: Place, record: Record) -> None:
         """Keep what was true at a larger position."""
-        held = self.cache.get(*place)
+        held = self.held(place)
         if held is not None and record.sequence < held.sequence:
             # The older answer still shows that the newer knowledge was not yet old then.
             if record.instant_ms > held.instant_ms:
@@ -374,7 +386,7 @@ class Knowledge:
         namespace, key = place
         self.stamps.observe(entry.version)
         self.recent.note(namespace, key, sequence=sequence, version=entry.version)
-        held = self.cache.get(namespace, key)
+        held = self.held(place)
         if held is not None and held.sequence < sequence:
             instant_ms = known(held, namespace, self.feed).instant_ms
             self.feed.applied = sequence
@@ -396,7 +408,7 @@ class Knowledge:
         self.pins.add(entry, order_unknown=order_unknown)
         for mutation in entry.mutations:
             place = (entry.namespace, mutation.key)
-            self.pins.hide_below(place, version_known(self.cache.get(*place)))
+            self.pins.hide_below(place, version_known(self.held(place)))
 
     # Evicting.
 
@@ -417,7 +429,7 @@ class Knowledge:
         """Let go of a record, unless something for its key is under way."""
         if place in self._in_air or self.pins.holds(place):
             return False
-        if version_known(self.cache.get(*place)) > self._stamps_saved:
+        if version_known(self.held(place)) > self._stamps_saved:
             self.save()  # Whatever is stamped after a restart must beat what was shown before it.
         self.cache.remove(*place)
         return True

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -185,16 +186,21 @@ class LmdbCache:
         self._write(lambda change: change.put(STATE_KEY, raw, db=self._meta))
 
     def get(self, namespace: str, key: str) -> Record | None:
-        """See `Cache`."""
+        """See `Cache`.
+
+        Raises:
+            CacheLostError: The files are not what they were: a page, or the file of a value.
+        """
         digest = digest_of(namespace, key)
-        with self._env.begin(db=self._records) as look:
-            raw = look.get(digest)
-        if raw is None:
-            return None
         try:
+            with self._env.begin(db=self._records) as look:
+                raw = look.get(digest)
+            if raw is None:
+                return None
             found = codec.decode(raw, generation=self._opened.generation, opened=self._large)
-        except OSError:  # Somebody removed the file of a large value.
-            return None
+        except (lmdb.Error, OSError, struct.error, UnicodeDecodeError) as error:
+            self._start_empty()
+            raise CacheLostError from error
         if found[:2] != (namespace, key):
             return None
         self._read_lately.add(digest)

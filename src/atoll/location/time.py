@@ -4,6 +4,7 @@ The wall clock serves one purpose here: when it runs ahead of the elapsed clock 
 machine stood still without noticing, and no instant from before says how old anything is.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from atoll.clock import Clock
@@ -21,40 +22,61 @@ PPM: Final = 1_000_000
 US_PER_MS: Final = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What both clocks showed at a time."""
+
+    elapsed_ms: int
+    wall_ms: int
+
+
 class LocationTime:
     """Instants, and central time. Neither ever goes back."""
 
     def __init__(
-        self, clock: Clock, *, central_us: int | None = None, central_at_ms: int = NEVER
+        self,
+        clock: Clock,
+        *,
+        central_us: int | None = None,
+        central_at_ms: int = NEVER,
+        looked: Look | None = None,
+        trusted_ms: int = NEVER,
     ) -> None:
         """Go on from what was known before a restart.
 
         Args:
             clock: This machine's clocks.
             central_us: Central time as it was known at `central_at_ms`.
-            central_at_ms: `NEVER` if that was under another boot.
+            central_at_ms: `NEVER` if that was under another boot, and so below.
+            looked: What both clocks showed when the state was saved, `None` for another boot.
+            trusted_ms: What is known as of earlier instants is of unknown age.
         """
         self._clock = clock
         self._central_us = central_us
         self._central_at_ms = central_at_ms
         self._latest_us = central_us
-        self.trusted_ms = NEVER
+        self.trusted_ms = trusted_ms
         """What is known as of earlier instants is of unknown age."""
-        self._last_ms = clock.elapsed_ms()
-        self._last_wall_ms = clock.now_us() // US_PER_MS
+        self._looked = looked or self._look()
+        self.elapsed_ms()
+
+    @property
+    def looked(self) -> Look:
+        """What both clocks showed last."""
+        return self._looked
+
+    def _look(self) -> Look:
+        return Look(elapsed_ms=self._clock.elapsed_ms(), wall_ms=self._clock.now_us() // US_PER_MS)
 
     def elapsed_ms(self) -> int:
         """Read the elapsed clock, and notice if it stood still."""
-        now_ms = self._clock.elapsed_ms()
-        wall_ms = self._clock.now_us() // US_PER_MS
-        passed_ms = now_ms - self._last_ms
-        ahead_ms = (wall_ms - self._last_wall_ms) - passed_ms
+        before, self._looked = self._looked, self._look()
+        passed_ms = self._looked.elapsed_ms - before.elapsed_ms
+        ahead_ms = (self._looked.wall_ms - before.wall_ms) - passed_ms
         if ahead_ms > JUMP_MS_MAX + passed_ms * JUMP_PPM_MAX // PPM:
             # What is known as of this very millisecond is from before the jump as well.
-            self.trusted_ms = now_ms + 1
-        self._last_ms = now_ms
-        self._last_wall_ms = wall_ms
-        return now_ms
+            self.trusted_ms = self._looked.elapsed_ms + 1
+        return self._looked.elapsed_ms
 
     def trusted(self, instant_ms: int) -> int:
         """Return `instant_ms`, or `NEVER` if nobody can say how long ago that was."""

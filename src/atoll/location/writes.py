@@ -390,7 +390,7 @@ class Writes:
         """Stamp the mutations, later than everything known of their keys."""
         knowledge = self._knowledge
         for mutation in batch.mutations:
-            held = knowledge.cache.get(batch.namespace, mutation.key)
+            held = knowledge.held((batch.namespace, mutation.key))
             knowledge.stamps.observe(version_known(held))
         stamps = knowledge.stamps.tick_many(now_us, len(batch.mutations))
         return tuple(

@@ -13,7 +13,6 @@ from typing import Final
 from atoll.core.errors import DiskFullError
 from atoll.core.model import (
     Batch,
-    Entry,
     JournalToken,
     ListQuery,
     OutcomeKind,
@@ -226,10 +225,9 @@ class RecordedStore:
             await self._wait()
             if self.disk.full and self._random.random() < self.disk.full:
                 raise DiskFullError
-            before = self._inner.position.sequence
             written = await self._inner.apply(batch, versions, now_us=now_us, admit=admit)
             if not written.repeated:
-                self._record(batch, written, before)
+                await self._record(batch, written)
             if batch.token is not None:
                 self._history.delivered[batch.token] = {
                     mutation.key: outcome.version
@@ -239,28 +237,28 @@ class RecordedStore:
         await self._wait()
         return written
 
-    def _record(self, batch: Batch, written: Written, before: int) -> None:
+    async def _record(self, batch: Batch, written: Written) -> None:
+        """Tell the history what is there now that was not there before."""
         identity = None
         if batch.identity is not None:
             identity = (batch.identity.origin, batch.identity.name)
             self._history.applied(identity)
-        sequence = before
         last_of_key = {mutation.key: i for i, mutation in enumerate(batch.mutations)}
-        for key, i in last_of_key.items():
+        found = await self._inner.get(batch.namespace, list(last_of_key))
+        for entry, i in zip(found.entries, last_of_key.values(), strict=True):
             mutation, outcome = batch.mutations[i], written.outcomes[i]
-            if outcome.kind is not OutcomeKind.APPLIED:
+            if outcome.kind is not OutcomeKind.APPLIED or entry is None:
                 continue
-            sequence += 1
             row = Row(
                 at_s=self._loop.time(),
-                sequence=sequence,
-                version=outcome.version,
+                sequence=entry.sequence,
+                version=entry.version,
                 value=mutation.value,
                 expiration=mutation.expiration,
                 stamped=mutation.stamp is not None,
                 identity=identity,
             )
-            self._history.commit(batch.namespace, key, row)
+            self._history.commit(batch.namespace, mutation.key, row)
 
     async def scan(self, query: ListQuery, *, now_us: int) -> Page:
         """See `Store`."""
@@ -283,9 +281,3 @@ class RecordedStore:
     async def close(self) -> None:
         """See `Store`."""
         await self._inner.close()
-
-
-def entry_row(entry: Entry) -> tuple[int, bytes | None]:
-    """Return what tells one write of a key from another."""
-    assert entry.value is None or isinstance(entry.value, bytes)
-    return entry.version, entry.value
