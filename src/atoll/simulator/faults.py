@@ -34,6 +34,10 @@ class Place(Node, Protocol):
         """Begin a new life after a crash."""
         ...
 
+    def switch(self, above: tuple[str, ...]) -> None:
+        """Read through another node from now on."""
+        ...
+
     def evict(self, namespace: str, key: str) -> bool:
         """Ask it to evict a key; return whether it did."""
         ...
@@ -77,6 +81,7 @@ class Faults:
             "evict": self._evict,
             "disk full": self._disk_full,
             "journal disk": self._journal_disk,
+            "switch": self._switch,
         }
 
     async def live(self) -> None:
@@ -263,6 +268,21 @@ class Faults:
         disk.failing = self._random.choice((0.0, 0.5))
         await self._pause(self._duration_s())
         disk.slow, disk.failing = False, 0.0
+
+    async def _switch(self) -> None:
+        """Let a location read through another node: central, or one that was there before it."""
+        place = self._place()
+        earlier = self._places[: self._places.index(place)]
+        ways = [(CENTRAL,), *((other.name, *other.above) for other in earlier)]
+        ways = [way for way in ways if way[0] != place.above[0]]
+        if not ways:
+            return
+        place.switch(self._random.choice(ways))
+        self._say(f"switch {place.name} to {place.above[0]}")
+        self._network.break_sessions(place.name)
+        everybody = (*(other.name for other in self._places), CENTRAL)
+        for other in self._places:
+            self._checker.places[other.name].above = everybody
 
 
 def _is_up(node: Node) -> bool:

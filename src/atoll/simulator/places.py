@@ -75,6 +75,13 @@ class LocationNode:
             self.checker.not_held(self.name)
         self.start()
 
+    def switch(self, above: tuple[str, ...]) -> None:
+        """See `faults.Place`."""
+        self.above = above
+        if self.keeper is not None and self.life is not None:
+            link = self.network.link(self.name, above[0])
+            self.life.context.copy().run(self.keeper.switch, link)
+
     def evict(self, namespace: str, key: str) -> bool:
         """See `faults.Place`."""
         assert self.keeper is not None

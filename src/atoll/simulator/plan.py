@@ -25,6 +25,7 @@ FAULTS: Final = {
     "evict": 12,
     "disk full": 1,
     "journal disk": 2,
+    "switch": 2,
 }
 """How often each kind of fault is drawn, in comparison."""
 

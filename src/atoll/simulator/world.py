@@ -34,6 +34,7 @@ CHECK_BOUNDS_MS: Final = (None, 1000, 0)
 VISIBLE_S_MAX: Final = 1.5
 LOOK_EVERY_S: Final = 0.05
 LOOK_S_MAX: Final = 10.0
+ROUNDS_PER_DELIVERY: Final = 5
 LOGGED_ERRORS_MAX: Final = 5
 
 
@@ -147,11 +148,16 @@ class World:
         await self._wait(self.plan.safety_s, [*living, following, failing])
         await self._cancel([*living, failing])
         await faults.heal()
-        await self._wait(self.plan.settle_s, [following])
+        await self._wait(self.plan.settle_s + self._delivery_s(), [following])
         await self._check_healed()
         await self._cancel([following])
         self.checker.check_history(now_s=self.loop.time())
         return self._report()
+
+    def _delivery_s(self) -> float:
+        """Return how long journals may take to be delivered, entry by entry."""
+        entries = [len(place.disk.journal.entries) * len(place.above) for place in self.places]
+        return sum(entries) * ROUNDS_PER_DELIVERY * self.plan.delay_s
 
     async def _wait(self, seconds: float, tasks: list[asyncio.Task[None]]) -> None:
         """Let time pass; a task that ends by an error ends the run."""
