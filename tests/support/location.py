@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
-from atoll.central import Central
+from atoll.central import Central, CentralSettings
 from atoll.core.limits import Limits
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import AtLeast, Batch, ListQuery, Mutation, Page, Read, Reading, Written
@@ -111,10 +111,11 @@ class Place:
         self.cache = MemoryCache()
         self.journal = MemoryJournal()
         self.boot = "first boot"
-        self.keeper = self._made()
+        self.keeper = self.made()
         self._running: asyncio.Task[None] | None = None
 
-    def _made(self) -> Keeper:
+    def made(self) -> Keeper:
+        """Make a keeper over the disk and the wire as they are."""
         return Keeper(
             self.name,
             self.wire,
@@ -143,7 +144,7 @@ class Place:
         if rebooted:
             self.boot += ", and again"
             self.cache.reboot()
-        self.keeper = self._made()
+        self.keeper = self.made()
         self.start()
 
     async def read(
@@ -173,10 +174,11 @@ class Place:
 class Setup:
     """A central, location A under it, B under it as well, and D under A."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_rows_max: int = 1000) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore(incarnation=7)
-        self.central = Central(self.store, clock=self.clock, limits=Limits())
+        settings = CentralSettings(log_rows_max=log_rows_max)
+        self.central = Central(self.store, clock=self.clock, limits=Limits(), settings=settings)
         self.a = Place("A", self.central, self.clock)
         self.b = Place("B", self.central, self.clock)
         self.d = Place("D", self.a, self.clock)

@@ -1,14 +1,18 @@
 """Reads at a location: bounds, the feed, flights, tiers, and what is said when cut off."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError
-from atoll.core.model import CacheStatus, ListQuery, Position
-from tests.support.location import NS, Setup, value_of
+from atoll.core.model import CacheStatus, Entry, ListQuery, Position
+from atoll.core.session import Changed, Downward, Echo, Hello, StartedOver, Subscribed, Upward
+from atoll.core.version import Version
+from atoll.upstream import Upstream
+from tests.support.location import NS, Setup, Wire, value_of
 
 pytestmark = pytest.mark.anyio
 
@@ -316,3 +320,75 @@ async def test_nothing_is_evicted_while_its_key_is_in_the_air() -> None:
         await asyncio.gather(reading, late)
         await setup.settle()
         assert setup.a.keeper.evict(NS, "k")
+
+
+class Scripted(Wire):
+    """An upstream whose feed says what the test wrote down, and then nothing more."""
+
+    def __init__(self, upstream: Upstream, script: Sequence[Downward]) -> None:
+        super().__init__(upstream)
+        self._script = script
+
+    async def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
+        """See `Upstream`."""
+        del hello, upward
+        for message in self._script:
+            yield message
+        await asyncio.Event().wait()
+
+
+def changed(key: str, sequence: int) -> Changed:
+    """Make a change with its value."""
+    entry = Entry(key=key, version=Version(sequence), value=b"%d" % sequence)
+    position = Position(incarnation=7, sequence=sequence)
+    return Changed(namespace=NS, entry=entry, position=position, value_included=True)
+
+
+async def test_a_change_vouches_for_no_other_key() -> None:
+    """Of two changes of a key only the later is told, and another key's may come before it."""
+    setup = Setup()
+    first = await setup.write(b"1")
+    at = first.position
+    key_twice = replace(at, sequence=at.sequence + 2)
+    script = [
+        StartedOver(position=replace(at, sequence=0)),
+        Subscribed(namespace=NS, position=replace(at, sequence=0)),
+        changed("k", at.sequence),
+        Echo(instant_ms=0, position=at, central_us=None),
+        changed("other", key_twice.sequence),
+    ]
+    setup.a.wire = Scripted(setup.central, script)
+    setup.a.keeper = setup.a.made()
+    await setup.a.read()
+    setup.a.start()
+    await setup.settle()
+
+    reading = await setup.a.read()
+
+    assert reading.position == at
+    assert setup.a.keeper.knowledge.feed.told == key_twice.sequence
+    await setup.a.stop()
+
+
+async def test_after_a_start_over_what_is_read_is_soon_as_fresh_as_the_feed() -> None:
+    """Nothing vouches for it, so a read has it asked for again, and the feed covers the answer."""
+    async with Setup(log_rows_max=1) as setup:
+        await setup.write(b"1")
+        await setup.a.read()
+        setup.a.wire.feed_cut = True
+        await setup.pass_time(2)
+        for number in range(3):
+            await setup.write(b"%d" % number, "other")
+        await setup.central.sweep()
+        setup.a.wire.heal()
+        await setup.pass_time(6)
+
+        first = await setup.a.read()
+        await setup.pass_time(2)
+        second = await setup.a.read()
+
+        assert first.cache is second.cache is CacheStatus.HIT
+        assert first.age_ms is not None
+        assert second.age_ms is not None
+        assert first.age_ms >= 5000
+        assert second.age_ms <= 1100

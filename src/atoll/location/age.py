@@ -37,7 +37,10 @@ class Feed:
     """What the session with the upstream vouches for."""
 
     applied: int = 0
-    """The sequence up to which changes have been told."""
+    """The sequence at which it vouches for what it covers."""
+    told: int = 0
+    """The sequence of the last change told. It vouches for less until the next echo: of two
+    changes of a key only the later is told, and that may be still to come."""
     instant_ms: int = NEVER
     subscribed: dict[str, int] = field(default_factory=dict[str, int])
     """The namespaces subscribed in this epoch, each with the sequence of its acknowledgement."""
@@ -49,13 +52,18 @@ class Feed:
         and what it acknowledges says nothing about what the old one had told by then.
         """
         self.subscribed.clear()
-        self.applied = applied
+        self.applied = self.told = applied
         self.instant_ms = NEVER
 
     def echo(self, *, instant_ms: int, sequence: int) -> None:
         """Learn that all up to `sequence` had been told as of `instant_ms`."""
         self.instant_ms = max(self.instant_ms, instant_ms)
+        self.vouch(sequence)
+
+    def vouch(self, sequence: int) -> None:
+        """Learn that all up to `sequence` had been told."""
         self.applied = max(self.applied, sequence)
+        self.told = max(self.told, sequence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,9 +132,9 @@ class Children:
         if (
             after is not None
             and after.incarnation == self._knowledge.incarnation
-            and recent.floor <= after.sequence <= feed.applied
+            and recent.floor <= after.sequence <= feed.told
             and all(
-                feed.subscribed.get(name, feed.applied + 1) <= after.sequence
+                feed.subscribed.get(name, feed.told + 1) <= after.sequence
                 for name in hello.namespaces
             )
         ):
@@ -171,7 +171,11 @@ class Children:
 
     def _subscribe(self, child: _Child, namespace: str) -> None:
         child.subscribed.add(namespace)
-        self._tell(child, Subscribed(namespace=namespace, position=self._knowledge.position))
+        self._tell(child, Subscribed(namespace=namespace, position=self._told()))
+
+    def _told(self) -> Position:
+        """Return where a child begins to be told: nothing up to there will be."""
+        return replace(self._knowledge.position, sequence=self._knowledge.feed.told)
 
     def _echo(self, child: _Child, instant_ms: int) -> None:
         """Answer a heartbeat: how old what was told by now is, is told with it."""
@@ -191,7 +195,7 @@ class Children:
         child.queue.clear()
         child.subscribed.clear()
         child.pending.clear()
-        child.queue.append(StartedOver(position=self._knowledge.position))
+        child.queue.append(StartedOver(position=self._told()))
         child.filled.set()
 
     def _tell(self, child: _Child, message: Downward) -> None:

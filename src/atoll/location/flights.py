@@ -91,10 +91,10 @@ class Flights:
         finally:
             self._waiters -= 1
 
-    def refresh(self, demand: Demand) -> None:
+    def refresh(self, demand: Demand, *, age_ms_max: int) -> None:
         """Ask before what is held is too old, with nobody waiting, if nobody has asked yet."""
         if self._link.usable and demand.place not in self._flying:
-            self._launch(demand.place, [], demand.age_ms_max // 2)
+            self._launch(demand.place, [], age_ms_max)
 
     def restart(self) -> None:
         """Ask again, everything: the upstream is another now, late answers are ignored."""

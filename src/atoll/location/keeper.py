@@ -8,6 +8,7 @@ followed, `writes` go up or into the journal. Here they are put together, and re
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from atoll.clock import Clock
 from atoll.core.limits import Limits
@@ -32,6 +33,9 @@ from atoll.location.session import Session, SessionSettings
 from atoll.location.writes import Writes, WriteSettings
 from atoll.registry import Registered, register
 from atoll.upstream import Upstream
+
+LIVE_MS_MAX: Final = 5000
+"""What is older than this is out of the ordinary while the feed itself is younger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +169,12 @@ class Keeper:
         reading = self.knowledge.answer(demand)
         if reading is None:
             return await self._flights.ask(demand)
-        if (reading.age_ms or 0) > demand.age_ms_max * self._settings.refresh_at:
-            self._flights.refresh(demand)
+        age_ms = reading.age_ms or 0
+        if age_ms > demand.age_ms_max * self._settings.refresh_at:
+            self._flights.refresh(demand, age_ms_max=demand.age_ms_max // 2)
+        elif age_ms > LIVE_MS_MAX and self.knowledge.feed_age_ms(asked_ms) <= LIVE_MS_MAX:
+            # The feed would keep it fresh, had it been read since the feed began.
+            self._flights.refresh(demand, age_ms_max=LIVE_MS_MAX)
         return reading
 
     async def list(self, query: ListQuery) -> Page:

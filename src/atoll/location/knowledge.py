@@ -104,6 +104,7 @@ class Knowledge:
         self._retired = state.retired
         self.feed = Feed(
             applied=state.applied,
+            told=state.applied,
             instant_ms=state.feed_instant_ms if same_boot else NEVER,
             subscribed=dict(state.subscribed),
         )
@@ -165,6 +166,10 @@ class Knowledge:
     def position(self) -> Position:
         """How far the feed has told."""
         return Position(incarnation=self.incarnation or 0, sequence=self.feed.applied)
+
+    def feed_age_ms(self, asked_ms: int) -> int:
+        """Return how old what the feed vouches for is; very large when nobody can say."""
+        return asked_ms - self.time.trusted(self.feed.instant_ms)
 
     # Answering.
 
@@ -324,7 +329,7 @@ class Knowledge:
         namespace, key = place
         sequence = position.sequence
         record = Record(entry=entry, sequence=sequence, instant_ms=sent_ms)
-        if sequence < self.feed.applied:
+        if sequence < self.feed.told:
             record = replace(
                 record,
                 superseded=self.recent.changed_after(namespace, key, sequence),
@@ -389,13 +394,12 @@ class Knowledge:
         held = self.held(place)
         if held is not None and held.sequence < sequence:
             instant_ms = known(held, namespace, self.feed).instant_ms
-            self.feed.applied = sequence
             if value_included:
                 self._put(place, Record(entry=entry, sequence=sequence, instant_ms=instant_ms))
             else:
                 marked = replace(held, instant_ms=instant_ms, superseded=True)
                 self._keep(namespace, key, marked)
-        self.feed.applied = sequence
+        self.feed.told = sequence
         return held is not None
 
     def pin(self, entry: Journaled, *, order_unknown: bool = False) -> None:

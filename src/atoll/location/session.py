@@ -207,7 +207,7 @@ class Session:
                 self._meet(position)
                 # Of two acknowledgements in one epoch the first covers more, and is as true.
                 knowledge.feed.subscribed.setdefault(namespace, position.sequence)
-                knowledge.feed.applied = max(knowledge.feed.applied, position.sequence)
+                knowledge.feed.told = max(knowledge.feed.told, position.sequence)
                 self._requested.discard(namespace)
                 knowledge.save()
                 self.children.acknowledged(namespace)
@@ -224,7 +224,7 @@ class Session:
     def _change(self, message: Changed) -> None:
         self._meet(message.position)
         sequence = message.position.sequence
-        if sequence <= self._knowledge.feed.applied:
+        if sequence <= self._knowledge.feed.told:
             return
         held = self._knowledge.change(
             (message.namespace, message.entry.key),
@@ -243,7 +243,7 @@ class Session:
         self._meet(echo.position)
         feed = self._knowledge.feed
         if echo.age_ms is None:
-            feed.applied = max(feed.applied, echo.position.sequence)
+            feed.vouch(echo.position.sequence)
         else:
             feed.echo(instant_ms=echo.instant_ms - echo.age_ms, sequence=echo.position.sequence)
         if echo.central_us is not None:
