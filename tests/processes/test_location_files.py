@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def child(role: str, path: Path) -> Iterator["subprocess.Popen[str]"]:
+def child(role: str, path: Path) -> Generator["subprocess.Popen[str]"]:
     """Run one, and end it."""
     command = [sys.executable, "-m", "tests.support.location_child", role, str(path)]
     with subprocess.Popen(

@@ -7,7 +7,7 @@ pins and the recent changes, so that no other step can come between a look and w
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -101,7 +101,7 @@ class Knowledge:
             trusted_ms=state.trusted_ms if same_boot else NEVER,
         )
         self.incarnation = state.incarnation
-        self._retired = state.retired
+        self._retired: tuple[int, ...] = state.retired
         self.feed = Feed(
             applied=state.applied,
             told=state.applied,
@@ -417,7 +417,7 @@ class Knowledge:
     # Evicting.
 
     @contextmanager
-    def in_air(self, places: Iterable[Place]) -> Iterator[None]:
+    def in_air(self, places: Iterable[Place]) -> Generator[None]:
         """Keep records of these keys while something for them is under way."""
         places = list(places)
         self._in_air.update(places)
