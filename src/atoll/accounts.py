@@ -75,7 +75,10 @@ class Permission(StrEnum):
     @property
     def rank(self) -> int:
         """Larger allows more."""
-        return (Permission.READ, Permission.WRITE, Permission.ADMIN).index(self)
+        return _RANKS[self]
+
+
+_RANKS: Final = {Permission.READ: 0, Permission.WRITE: 1, Permission.ADMIN: 2}
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +147,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ForbiddenError: They do not allow it.
         """
-        if self.account not in {EVERY_ACCOUNT, account} or self.permission.rank < permission.rank:
+        reached = self.account in (account, EVERY_ACCOUNT)
+        if not reached or self.permission.rank < permission.rank:
             raise ForbiddenError
         if self.namespaces is None:
             return

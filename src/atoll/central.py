@@ -414,14 +414,14 @@ class _Admission:
         self._rewrites = rewrites
         self._namespace = namespace
         self._now_ms = now_ms
-        self._counted: list[str] = []
+        self._counted: set[str] = set()
 
     def admit(self, mutation: Mutation, *, live: bool) -> None:
         """See `atoll.store.protocol.Admit`."""
-        if mutation.value is None and not live:
-            return
+        if (mutation.value is None and not live) or mutation.key in self._counted:
+            return  # Counted already: a store may try a batch again by itself.
         self._rewrites.accept(self._namespace, mutation.key, self._now_ms)
-        self._counted.append(mutation.key)
+        self._counted.add(mutation.key)
 
     def withdraw(self) -> None:
         """Uncount: the batch was not applied."""

@@ -38,7 +38,10 @@ class ManualClock:
         self._now_us += int(seconds * 1_000_000)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until it has been advanced that far."""
+        """Wait until it has been advanced that far; no time at all is a turn of the loop."""
+        if seconds <= 0:
+            await asyncio.sleep(0)  # noqa: TID251 - a turn, not a wait
+            return
         event = asyncio.Event()
         self._sleepers.append((self._elapsed_ms + int(seconds * 1_000), event))
         await event.wait()

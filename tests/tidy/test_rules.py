@@ -56,6 +56,8 @@ def test_raised_errors_are_listed() -> None:
             """Do it."""
             def _inner():
                 raise GoneError(key=1)
+            if broken:
+                raise error_for(1)
             raise AssertionError("never")
     ''')
 

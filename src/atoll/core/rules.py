@@ -32,6 +32,9 @@ from atoll.core.version import Version, parse_version
 EXPIRATION_MAX: Final = 253_402_300_799
 """The last second of the year 9999: what lies beyond is a unit mistaken, not a plan."""
 
+SUSPECT_KEY_CHARS: Final = 3
+"""Shorter keys may be empty, `.` or `..`."""
+
 Seconds = int | float | str
 """Seconds as requests give them: JSON numbers, or the text of a query parameter."""
 
@@ -214,8 +217,11 @@ def put(
         KeyEmptyError: The key is empty; see `check_key` for the other errors of keys.
         ValueTooLargeError: The value exceeds the limit.
     """
-    check_key(limits, key)
-    check_value_size(limits, len(value))
+    # Almost every key and value passes here, and a bulk brings ten thousand of them.
+    if len(key) < SUSPECT_KEY_CHARS or len(key) > limits.key_bytes_max or not key.isascii():
+        check_key(limits, key)
+    if len(value) > limits.value_bytes_max:
+        check_value_size(limits, len(value))
     return Mutation(
         key=key, value=value, metadata=metadata, expiration=expiration, condition=condition
     )

@@ -17,6 +17,7 @@ Nothing here reads a clock: callers pass `now_us`, so a test or the simulator de
 it is.
 """
 
+from collections.abc import Iterator
 from typing import Final, NewType
 
 from atoll.core.errors import ConditionInvalidError
@@ -127,6 +128,9 @@ class Versions:
 
     def __len__(self) -> int:
         return len(self._range)
+
+    def __iter__(self) -> Iterator[Version]:
+        return map(Version, self._range)
 
     def __getitem__(self, index: int) -> Version:
         return Version(self._range[index])

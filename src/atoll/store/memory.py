@@ -37,7 +37,8 @@ US_PER_S = 1_000_000
 class _Remembered:
     """The outcome of a batch, kept under its identity."""
 
-    at_us: int
+    since_us: int | None
+    """For how long it is kept; `None` if its sender says when it is resolved."""
     fingerprint: bytes
     outcomes: tuple[Outcome, ...]
     failed: tuple[str, Version | None] | None
@@ -122,11 +123,18 @@ class MemoryStore:
             raise ConditionFailedError(key=key, version_current=version)
         outcomes = known.outcomes
         if repeated:
+            if len(outcomes) != len(batch.mutations):
+                raise IdempotencyKeyReusedError
             outcomes = tuple(
-                replace(outcome, current=self._entries.get((batch.namespace, mutation.key)))
+                replace(outcome, current=self._record(batch.namespace, mutation.key, outcome))
                 for outcome, mutation in zip(outcomes, batch.mutations, strict=True)
             )
         return Written(outcomes=outcomes, position=self.position, repeated=repeated)
+
+    def _record(self, namespace: str, key: str, outcome: Outcome) -> Entry:
+        """Return a key's record, a tombstone if it was deleted since and swept."""
+        entry = self._entries.get((namespace, key))
+        return entry or Entry(key=key, version=outcome.version, value=None)
 
     def _remembered(self, identity: Identity | None) -> _Remembered | None:
         """Look an identity up, and forget what its sender has resolved."""
@@ -149,6 +157,8 @@ class MemoryStore:
     ) -> _Remembered:
         """Check the conditions and apply what wins."""
         assert len(versions) >= len(batch.mutations)
+        ordered = batch.identity is not None and batch.identity.lowest_unresolved is not None
+        since_us = None if ordered else now_us
         fingerprint = b"" if batch.identity is None else batch.identity.fingerprint
         for mutation in batch.mutations:
             entry = self._entries.get((batch.namespace, mutation.key))
@@ -156,7 +166,7 @@ class MemoryStore:
             live_version = None if live is None else live.version
             if not rules.holds(mutation.condition, live_version):
                 failed = (mutation.key, live_version)
-                return _Remembered(now_us, fingerprint, (), failed)
+                return _Remembered(since_us, fingerprint, (), failed)
         last_of_key = {mutation.key: i for i, mutation in enumerate(batch.mutations)}
         if admit is not None:
             for key, i in last_of_key.items():
@@ -186,7 +196,7 @@ class MemoryStore:
             self._last_version = max(self._last_version, version)
             outcomes[key] = Outcome(kind=OutcomeKind.APPLIED, version=version)
         in_order = tuple(outcomes[mutation.key] for mutation in batch.mutations)
-        return _Remembered(now_us, fingerprint, in_order, None)
+        return _Remembered(since_us, fingerprint, in_order, None)
 
     async def scan(self, query: ListQuery, *, now_us: int) -> Page:
         """See `Store`."""
@@ -300,9 +310,8 @@ class MemoryStore:
         old = [
             (origin, name)
             for origin in self._origins.values()
-            if origin.lowest_unresolved is None
             for name, known in origin.by_name.items()
-            if known.at_us < order.outcomes_before_us
+            if known.since_us is not None and known.since_us < order.outcomes_before_us
         ][: order.limit]
         for origin, name in old:
             del origin.by_name[name]

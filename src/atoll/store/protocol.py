@@ -66,11 +66,20 @@ class Swept:
     """Outcomes of writes forgotten."""
     truncated: int = 0
     """Rows of the feed's log removed."""
+    reclaimed: int = 0
+    """Large values removed that had been overwritten or deleted."""
 
     @property
     def total(self) -> int:
         """Everything together: 0 when there was nothing to do."""
-        return self.expired + self.removed + self.dropped + self.forgotten + self.truncated
+        return (
+            self.expired
+            + self.removed
+            + self.dropped
+            + self.forgotten
+            + self.truncated
+            + self.reclaimed
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

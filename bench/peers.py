@@ -1,0 +1,172 @@
+"""What a user would pick instead, started by us on free loopback ports and ended by us.
+
+Both are as durable as Atoll claims to be: they answer a put after it has been synchronised to
+disk. Each is reached the way a program without a driver of its own would reach it: over HTTP.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.load import Shape
+from bench.process import BenchError, Memory, Process, free_port, listening
+
+HTTP_SECONDS_MAX: Final = 60.0
+INSTALL_SECONDS_MAX: Final = 600.0
+
+PACKAGES: Final = {
+    "wrk": "wrk",
+    "etcd": "etcd-server",
+    "redis-server": "redis-server",
+    "webdis": "webdis",
+}
+SERVICES: Final = ("etcd", "redis-server", "webdis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A store behind HTTP that is up."""
+
+    name: str
+    url: str
+    processes: Sequence[Process]
+    put: Shape
+    count: Callable[[], int]
+    """How many pairs it holds: an acknowledged put that is not among them would be a lie."""
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that its processes used so far."""
+        return sum(process.cpu_seconds() for process in self.processes)
+
+    def memory(self) -> Memory:
+        """Return what its processes hold together."""
+        return Memory.together([process.memory() for process in self.processes])
+
+
+def need(*programs: str) -> None:
+    """See that programs are there, if necessary by installing Debian's packages.
+
+    Raises:
+        BenchError: They are missing and this is not root on Debian.
+    """
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    packages = [PACKAGES[program] for program in missing]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise BenchError(f"Missing: {', '.join(missing)}. Install {' '.join(packages)} first.")
+    print(f"installing {' '.join(packages)}", flush=True)
+    subprocess.run(
+        ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
+        check=True,
+        capture_output=True,
+        timeout=INSTALL_SECONDS_MAX,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    )
+    if Path("/run/systemd/system").exists():
+        # The packages start services; ours run on their own ports and folders.
+        installed = [service for service in SERVICES if service in (*missing, *packages)]
+        subprocess.run(["systemctl", "disable", "--now", *installed], check=False, timeout=60.0)
+
+
+def version(program: str) -> str:
+    """Return the Debian version of a program's package, or that it is unknown."""
+    query = ["dpkg-query", "--show", "--showformat", "${Version}", PACKAGES[program]]
+    with contextlib.suppress(OSError):
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    return "unknown"
+
+
+def ask(url: str, *, body: object = None) -> Any:  # noqa: ANN401  # whatever JSON holds
+    """Get, or post JSON; return the JSON that comes back."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(url, data, timeout=HTTP_SECONDS_MAX) as answer:
+        return json.loads(answer.read())
+
+
+@contextlib.contextmanager
+def etcd(folder: Path, *, value: str, core: int | None) -> Generator[Server]:
+    """Run etcd alone, reached through its HTTP gateway."""
+    port, peer_port = free_port(), free_port()
+    url, peer_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+    command = [
+        *("etcd", "--name", "bench", "--data-dir", str(folder / "etcd")),
+        *("--listen-client-urls", url, "--advertise-client-urls", url),
+        *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
+        *("--initial-cluster", f"bench={peer_url}", "--log-level", "error", "--logger", "zap"),
+    ]
+    process = Process(command, log=folder / "etcd.log", core=core)
+    everything = {"key": "AA==", "range_end": "AA==", "count_only": True}
+
+    def count() -> int:
+        return int(ask(f"{url}/v3/kv/range", body=everything).get("count", 0))
+
+    try:
+        process.wait_until(lambda: listening(port))
+        # {key} stands where base64 is expected: our keys are letters and digits in fours, so
+        # each is base64 of a key of its own.
+        encoded = base64.b64encode(value.encode()).decode()
+        yield Server(
+            name="etcd",
+            url=url,
+            processes=[process],
+            put=Shape(
+                method="POST",
+                path="/v3/kv/put",
+                body=f'{{"key":"{{key}}","value":"{encoded}"}}',
+                headers={"Content-Type": "application/json"},
+            ),
+            count=count,
+        )
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def webdis(folder: Path, *, value: str, core: int | None) -> Generator[Server]:
+    """Run Redis with an append-only file synchronised at each turn, and webdis in front."""
+    redis_port, port = free_port(), free_port()
+    redis_command = [
+        *("redis-server", "--bind", "127.0.0.1", "--port", str(redis_port)),
+        *("--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+    ]
+    settings = {
+        "redis_host": "127.0.0.1",
+        "redis_port": redis_port,
+        "http_host": "127.0.0.1",
+        "http_port": port,
+        "threads": 2,
+        "daemonize": False,
+        "database": 0,
+        "verbosity": 0,
+        "logfile": str(folder / "webdis.log"),
+    }
+    (folder / "webdis.json").write_text(json.dumps(settings))
+    redis = Process(redis_command, log=folder / "redis.out", core=core)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        redis.wait_until(lambda: listening(redis_port))
+        front = Process(
+            ["webdis", str(folder / "webdis.json")], log=folder / "webdis.out", core=core
+        )
+        try:
+            front.wait_until(lambda: listening(port))
+            yield Server(
+                name="webdis",
+                url=url,
+                processes=[redis, front],
+                put=Shape(method="PUT", path="/SET/{key}", body=value),
+                count=lambda: int(ask(f"{url}/DBSIZE")["DBSIZE"]),
+            )
+        finally:
+            front.stop()
+    finally:
+        redis.stop()

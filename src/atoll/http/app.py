@@ -1,0 +1,165 @@
+"""The application: gives each request to its face, sends the answer, and keeps account of both.
+
+There is one dispatch and no chain of middleware, because every write pays for it. Whatever goes
+wrong is answered in the form of the face that was asked, with a request id that the log has too.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from atoll.core.errors import AtollError
+from atoll.http import rest, v1
+from atoll.http.admin import Admin
+from atoll.http.body import Bodies, SpoolFile
+from atoll.http.exchange import Answer, Face, Request
+from atoll.http.metrics import RequestMetrics
+from atoll.http.node import Node
+
+__all__ = ["App", "Node", "create_app"]
+
+US_PER_S: Final = 1_000_000
+US_PER_MS: Final = 1000
+
+STATUS_CLIENT_LEFT: Final = 499
+"""Counted and logged when the client was gone before there was an answer; never sent."""
+
+STATUS_SERVER_ERRORS: Final = 500
+
+log = structlog.stdlib.get_logger()
+
+
+def create_app(node: Node, *, open_spool: Callable[[], SpoolFile] | None = None) -> "App":
+    """Make the ASGI application of a node.
+
+    Args:
+        node: What it serves.
+        open_spool: Opens a temporary file for a large body; by default in `node.spool_dir`.
+    """
+
+    def open_file() -> SpoolFile:
+        return tempfile.TemporaryFile(dir=node.spool_dir, prefix="atoll-body-", buffering=0)
+
+    return App(node, Bodies(node.limits, open_spool or open_file))
+
+
+class App:
+    """An ASGI application."""
+
+    def __init__(self, node: Node, bodies: Bodies) -> None:
+        """See `create_app`."""
+        self._clock = node.clock
+        # Bound once: a logger that is looked up anew costs more than the line that it writes.
+        self._access_log = log.bind() if node.access_log else None
+        self._metrics = RequestMetrics(node.registry)
+        self._rest = rest.Rest(node, bodies)
+        self._v1 = v1.V1(node, bodies)
+        self._admin = Admin(node)
+        # Request ids are for finding a line in the log, so the start of the process and a
+        # number are enough; what a client sends under this name is not looked at.
+        self._id_prefix = f"{node.clock.now_us():x}"
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's worth of ASGI: an HTTP request, or the lifespan."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        assert scope["type"] == "http", scope["type"]
+        started_us = self._clock.now_us()
+        request = Request(scope, receive, f"{self._id_prefix}-{next(self._numbers):x}")
+        face = self._face(request.path)
+        status = STATUS_CLIENT_LEFT
+        sent_bytes = 0
+        try:
+            answer = await self._answer(face, request)
+            status = answer.status
+            sent_bytes = await _send(request, answer, send)
+        except ClientDisconnect:
+            log.debug("client_left", request_id=request.id, operation=request.operation)
+        finally:
+            elapsed_us = max(0, self._clock.now_us() - started_us)
+            self._metrics.count(
+                face=face.name,
+                operation=request.operation,
+                status=status,
+                elapsed_s=elapsed_us / US_PER_S,
+                received_bytes=request.body_bytes,
+                sent_bytes=sent_bytes,
+            )
+            if self._access_log is not None:
+                self._access_log.info(
+                    "request_answered",
+                    request_id=request.id,
+                    face=face.name,
+                    operation=request.operation,
+                    method=request.method,
+                    path=request.path.decode("latin-1"),
+                    status=status,
+                    ms=elapsed_us / US_PER_MS,
+                    received_bytes=request.body_bytes,
+                    sent_bytes=sent_bytes,
+                )
+
+    def _face(self, path: bytes) -> Face:
+        if path.startswith(rest.PREFIX):
+            return self._rest
+        if path.startswith(v1.PREFIX):
+            return self._v1
+        return self._admin
+
+    async def _answer(self, face: Face, request: Request) -> Answer:
+        """Let the face answer, or say why not in its form."""
+        try:
+            return await face.answer(request)
+        except ClientDisconnect:
+            raise
+        except AtollError as error:
+            answer = face.refuse(request, error)
+            if answer.status >= STATUS_SERVER_ERRORS:
+                log.warning(
+                    "request_failed",
+                    request_id=request.id,
+                    operation=request.operation,
+                    code=error.code,
+                    reason=str(error),
+                )
+            return answer
+        except Exception as error:
+            log.exception("request_crashed", request_id=request.id, operation=request.operation)
+            return face.refuse(request, error)
+
+
+async def _send(request: Request, answer: Answer, send: Send) -> int:
+    """Send an answer and return the size of its body. What fails midway cuts the connection."""
+    headers = answer.headers
+    headers.append((b"atoll-request-id", request.id.encode()))
+    if request.abandoned:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = answer.body
+    if request.method == "HEAD":
+        body = b""
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body})
+        return len(body)
+    async for chunk in body.chunks():
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+    return body.size_bytes
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Say yes to the lifespan's two questions; who made the node starts and stops it."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

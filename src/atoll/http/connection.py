@@ -1,0 +1,122 @@
+"""What one connection may take: bytes and seconds for a request, and a place among others.
+
+uvicorn bounds none of these. Without a bound, a sender of endless headers fills the memory, and
+connections that never send a request, or never finish one, use up what the system lets us open.
+"""
+
+import asyncio
+from typing import Final
+
+from atoll.http.rest_form import envelope
+from atoll.http.wire import WireProtocol
+
+HEAD_BYTES_MAX: Final = 65_536
+"""Longest head of a request: method, path and headers. A key takes 1,536 bytes at most."""
+
+HEAD_S_MAX: Final = 30.0
+"""How long a connection may take to begin its first request, and to send the head of any."""
+
+BODY_IDLE_S_MAX: Final = 60.0
+"""How long nothing of a body may arrive while we wait for it."""
+
+TOO_LARGE_NUMBER: Final = 20431
+FULL_NUMBER: Final = 20508
+
+
+class Connection(WireProtocol):
+    """uvicorn's connection, bounded; `limit_concurrency` is how many there may be at once."""
+
+    body_idle_s_max: float = BODY_IDLE_S_MAX
+
+    _head_open: bool = True
+    _head_bytes: int = 0
+    _timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _arrived_s: float = 0.0
+
+    def connection_made(  # type: ignore[override] # as uvicorn narrows it
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Take a place, or turn the connection away."""
+        super().connection_made(transport)
+        limit = self.limit_concurrency
+        if limit is not None and len(self.connections) >= limit:
+            self._refuse(
+                b"503 Service Unavailable",
+                FULL_NUMBER,
+                "too many connections; try again in a moment",
+                b"retry-after: 1\r\n",
+            )
+            return
+        self._timer = self.loop.call_later(HEAD_S_MAX, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        self._stop_timer()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin to count a head."""
+        self._head_open = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting it."""
+        self._head_open = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what arrived, as long as the head keeps to its bounds."""
+        was_open = self._head_open
+        super().data_received(data)
+        if not self._head_open:
+            self._head_bytes = 0
+            self._stop_timer()
+            if self.cycle.more_body:
+                self._arrived_s = self.loop.time()
+                if self._body_timer is None:
+                    self._watch_body(self.body_idle_s_max)
+            return
+        # A piece in which one request ends and the next begins is not counted: it is one piece.
+        if was_open:
+            self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(
+                b"431 Request Header Fields Too Large",
+                TOO_LARGE_NUMBER,
+                f"the head of a request exceeds the limit of {HEAD_BYTES_MAX} bytes",
+            )
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.close)
+
+    def _watch_body(self, seconds: float) -> None:
+        self._body_timer = self.loop.call_later(seconds, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        """End a connection whose body stopped arriving, unless it is we who do not read."""
+        self._body_timer = None
+        if not self.cycle.more_body or self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self._arrived_s = self.loop.time()
+        left_s = self._arrived_s + self.body_idle_s_max - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self._watch_body(left_s)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: bytes, number: int, message: str, headers: bytes = b"") -> None:
+        body = envelope(number, message)
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%b"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status, headers, len(body), body)
+        )
+        self.transport.close()

@@ -1,0 +1,32 @@
+"""What the faces of one node share. The composition root makes it, `create_app` serves it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from atoll.accounts import Accounts
+from atoll.clock import Clock
+from atoll.core.limits import Limits
+from atoll.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node as its faces see it."""
+
+    upstream: Upstream
+    accounts: Accounts
+    limits: Limits
+    clock: Clock
+    name: str
+    """What `Cache-Status` calls this node: `central`, or a location's name."""
+    spool_dir: Path
+    """Where bodies that are too large for memory wait; it exists."""
+    ready: Callable[[], bool]
+    """Whether `/readyz` says yes."""
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """Where metrics are counted and read; others may add theirs."""
+    access_log: bool = True
+    """Whether every request leaves a line in the log."""

@@ -1,0 +1,439 @@
+"""`/v1`: the same verbs for programs, with what Workers KV does not say.
+
+Every answer says its version (`ETag`), its position and its age; requests may ask for freshness
+in the words of RFC 9111, and for a position that the answer must include. Beyond the verbs of
+Workers KV: listing with values, counting, deleting by prefix. Versions and positions are text in
+JSON, because a JavaScript number cannot hold them.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from atoll.accounts import EVERY_ACCOUNT, Permission, Principal
+from atoll.core import rules
+from atoll.core.errors import (
+    AtollError,
+    BodyInvalidError,
+    ConditionFailedError,
+    KeyNotFoundError,
+    MethodNotAllowedError,
+    NamespaceNotFoundError,
+    ParameterInvalidError,
+    RouteNotFoundError,
+)
+from atoll.core.limits import FACE_V1, MIB
+from atoll.core.model import (
+    Batch,
+    Include,
+    Listed,
+    ListQuery,
+    Mutation,
+    Position,
+    Written,
+)
+from atoll.core.version import Version
+from atoll.http.body import Bodies
+from atoll.http.cache_control import age_ms_max
+from atoll.http.cursor import cursor_after, key_before
+from atoll.http.exchange import (
+    Answer,
+    Request,
+    at_position,
+    decode_key,
+    etag,
+    headers_of,
+    json_answer,
+    read_object,
+)
+from atoll.http.metadata import header_form
+from atoll.http.node import Node
+from atoll.http.values import Values, headers_of_write, principal_of
+
+PREFIX: Final = b"/v1/"
+SMALL_BODY_BYTES_MAX: Final = MIB
+
+COUNT_PAGES_MAX: Final = 100
+"""How many pages of `count_keys_max` keys one call counts."""
+
+SAFE_INTEGER_MAX: Final = 2**53 - 1
+"""What a JavaScript number holds exactly."""
+
+DELETE_ATTEMPTS_MAX: Final = 16
+"""How often a page of deletions is tried again without the keys that were rewritten meanwhile."""
+
+STATUSES: Final[Mapping[str, int]] = {
+    "internal": 500,
+    "invalid_request": 400,
+    "key_empty": 400,
+    "key_too_long": 414,
+    "key_illegal": 400,
+    "key_encoding": 400,
+    "value_too_large": 413,
+    "metadata_too_large": 413,
+    "metadata_invalid": 400,
+    "expiration_invalid": 400,
+    "expiration_ttl_invalid": 400,
+    "cursor_invalid": 400,
+    "parameter_invalid": 400,
+    "body_invalid": 400,
+    "body_too_large": 413,
+    "bulk_invalid": 400,
+    "bulk_read_invalid": 400,
+    "bulk_read_too_large": 413,
+    "title_invalid": 400,
+    "title_taken": 409,
+    "namespace_id_invalid": 400,
+    "condition_invalid": 400,
+    "idempotency_key_reused": 422,
+    "route_not_found": 404,
+    "method_not_allowed": 405,
+    "not_found": 404,
+    "key_not_found": 404,
+    "namespace_not_found": 404,
+    "account_not_found": 404,
+    "token_not_found": 404,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "condition_failed": 412,
+    "limit_reached": 429,
+    "rewrite_too_soon": 429,
+    "too_many_namespaces": 403,
+    "unavailable": 503,
+    "not_arrived": 503,
+    "deadline_passed": 503,
+    "outcome_forgotten": 503,
+    "position_too_old": 503,
+    "stopping": 503,
+    "store_failed": 500,
+    "disk_full": 507,
+    "store_in_use": 500,
+    "store_not_found": 500,
+    "store_exists": 500,
+    "schema_too_new": 500,
+    "sealing_key_missing": 500,
+    "sealing_key_wrong": 500,
+    "corrupt_data": 500,
+    "config_invalid": 500,
+    "remote": 502,
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    name: str
+    permission: Permission
+    run: Callable[[Request, Principal], Awaitable[Answer]]
+
+
+class _Row(msgspec.Struct, omit_defaults=True):
+    name: str
+    version: str
+    size: int
+    expiration: int | None = None
+    metadata: msgspec.Raw | None = None
+    value: str | None = None
+    base64: bool = False
+    value_omitted: bool = False
+
+
+class V1:
+    """See `Face`."""
+
+    name = "v1"
+
+    def __init__(self, node: Node, bodies: Bodies) -> None:
+        """Serve `node`."""
+        self._node = node
+        self._bodies = bodies
+        self._values = Values(node, bodies, FACE_V1)
+        self._cache_status = f"{node.name}; hit; detail=store".encode()
+        read, write = Permission.READ, Permission.WRITE
+        self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
+            b"values": {
+                "GET": _Operation("get", read, self._get),
+                "PUT": _Operation("put", write, self._put),
+                "DELETE": _Operation("delete", write, self._delete),
+            },
+            b"keys": {"GET": _Operation("list", read, self._list)},
+            b"count": {"GET": _Operation("count", read, self._count)},
+            b"delete": {"POST": _Operation("delete by prefix", write, self._delete_prefix)},
+        }
+
+    async def answer(self, request: Request) -> Answer:
+        """See `Face`.
+
+        Raises:
+            RouteNotFoundError: As there, like the others.
+            MethodNotAllowedError: The path is not for this method.
+            NamespaceNotFoundError: It does not exist, or belongs to another account.
+        """
+        methods = self._route(request)
+        method = "GET" if request.method == "HEAD" else request.method
+        operation = methods.get(method)
+        if operation is None:
+            allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+            raise MethodNotAllowedError(method=request.method, allowed=allowed)
+        request.operation = operation.name
+        principal = await principal_of(self._node, request)
+        principal.require(
+            operation.permission, account=principal.account, namespace=request.namespace
+        )
+        namespace = await self._node.accounts.namespace(request.namespace)
+        if principal.account not in {EVERY_ACCOUNT, namespace.account}:
+            raise NamespaceNotFoundError
+        return await operation.run(request, principal)
+
+    def _route(self, request: Request) -> Mapping[str, _Operation]:
+        match request.path.split(b"/", 5)[2:]:
+            case [b"namespaces", namespace, b"values", key]:
+                what, request.key = b"values", key
+            case [b"namespaces", namespace, what] if what != b"values":
+                pass
+            case _:
+                what, namespace = b"", b""
+        methods = self._routes.get(what)
+        if methods is None:
+            raise RouteNotFoundError(path=request.path.decode("latin-1"))
+        request.namespace = namespace.decode("latin-1")
+        return methods
+
+    def refuse(self, request: Request, error: Exception) -> Answer:
+        """See `Face`. The facts of an error are members beside its code and message."""
+        if not isinstance(error, AtollError):
+            message = f"internal error; the server's log has it under request {request.id}"
+            body = _encode({"error": {"code": "internal", "message": message}})
+            return json_answer(body, status=500)
+        facts = {name: _shown(fact) for name, fact in vars(error).items()}
+        body = _encode({"error": {**facts, "code": error.code, "message": str(error)}})
+        return json_answer(body, status=STATUSES[error.code], headers=headers_of(error))
+
+    # One key.
+
+    async def _get(self, request: Request, _principal: Principal) -> Answer:
+        bound = age_ms_max(request.headers.get(b"cache-control"))
+        reading = await self._values.read(request, age_ms_max=bound)
+        entry = reading.entry
+        headers = [
+            at_position(reading.position),
+            (b"age", b"%d" % -(-reading.age_ms // 1000)),
+            (b"cache-status", self._cache_status),
+        ]
+        if entry is None or entry.value is None:
+            answer = self.refuse(request, KeyNotFoundError())
+            answer.headers += headers
+            return answer
+        headers.append(etag(entry.version))
+        if entry.metadata is not None:
+            headers.append((b"atoll-metadata", header_form(entry.metadata)))
+        if entry.expiration is not None:
+            headers.append((b"atoll-expiration", b"%d" % entry.expiration))
+        if _matches(request.headers.get(b"if-none-match"), entry.version):
+            return Answer(status=304, headers=headers)
+        value = entry.value
+        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
+        headers += (
+            (b"content-type", b"application/octet-stream"),
+            (b"content-length", b"%d" % size_bytes),
+        )
+        return Answer(headers=headers, body=value)
+
+    async def _put(self, request: Request, principal: Principal) -> Answer:
+        metadata = request.headers.get(b"atoll-metadata")
+        return _written_answer(
+            request, await self._values.put(request, principal, metadata=metadata)
+        )
+
+    async def _delete(self, request: Request, principal: Principal) -> Answer:
+        return _written_answer(request, await self._values.delete(request, principal))
+
+    # Many keys.
+
+    async def _list(self, request: Request, _principal: Principal) -> Answer:
+        limits = self._node.limits
+        limit = request.whole_number(
+            "limit", default=limits.list_keys_max, low=1, high=limits.list_keys_max
+        )
+        with_values = request.choice("include", default="", options=("", "values")) == "values"
+        prefix = self._prefix(request.query.get("prefix", ""))
+        page = await self._node.upstream.list(
+            ListQuery(
+                namespace=request.namespace,
+                prefix=prefix,
+                after=self._after(request, prefix),
+                limit=limit,
+                include=Include.VALUES if with_values else Include.KEYS,
+                values_bytes_max=limits.list_values_bytes_max,
+                at_least=request.at_least,
+            )
+        )
+        body: dict[str, object] = {
+            "keys": [_row(item, with_values=with_values) for item in page.items],
+            "list_complete": page.after is None,
+            "position": str(page.position),
+        }
+        if page.after is not None:
+            body["cursor"] = cursor_after(request.namespace, prefix, page.after)
+        return json_answer(_encode(body), headers=[at_position(page.position)])
+
+    def _prefix(self, prefix: str) -> str:
+        rules.check_prefix(self._node.limits, prefix)
+        return prefix
+
+    def _after(self, request: Request, prefix: str) -> str | None:
+        """Return the key that a page starts behind: by cursor, or by any name the caller likes."""
+        cursor = request.query.get("cursor")
+        start_after = request.query.get("start_after")
+        if cursor and start_after is not None:
+            rule = "Pass it or cursor, not both."
+            raise ParameterInvalidError(name="start_after", given=start_after, rule=rule)
+        return key_before(request.namespace, prefix, cursor) if cursor else start_after
+
+    async def _count(self, request: Request, _principal: Principal) -> Answer:
+        prefix = self._prefix(request.query.get("prefix", ""))
+        after = self._after(request, prefix)
+        count = 0
+        first: Position | None = None
+        for _ in range(COUNT_PAGES_MAX):
+            page = await self._node.upstream.list(
+                ListQuery(
+                    namespace=request.namespace,
+                    prefix=prefix,
+                    after=after,
+                    limit=self._node.limits.count_keys_max,
+                    include=Include.COUNT,
+                    at_least=request.at_least,
+                )
+            )
+            count += page.count
+            after = page.after
+            first = first or page.position
+            if after is None:
+                break
+        assert first is not None
+        body: dict[str, object] = {
+            "count": count,
+            "list_complete": after is None,
+            "position": str(first),
+        }
+        if after is not None:
+            body["cursor"] = cursor_after(request.namespace, prefix, after)
+        return json_answer(_encode(body), headers=[at_position(first)])
+
+    async def _delete_prefix(self, request: Request, _principal: Principal) -> Answer:
+        async with self._bodies.whole(request, bytes_max=SMALL_BODY_BYTES_MAX) as raw:
+            prefix = read_object(raw).get("prefix")
+        if not isinstance(prefix, str):
+            raise BodyInvalidError(detail="the body needs a `prefix`, a text")
+        self._prefix(prefix)
+        limits = self._node.limits
+        deleted = listed = 0
+        after: str | None = None
+        while True:
+            page = await self._node.upstream.list(
+                ListQuery(
+                    namespace=request.namespace,
+                    prefix=prefix,
+                    after=after,
+                    limit=min(limits.list_keys_max, limits.delete_prefix_keys_max - listed),
+                )
+            )
+            count, written_at = await self._delete_listed(request.namespace, page.items)
+            position = written_at or page.position
+            deleted += count
+            listed += len(page.items)
+            after = page.after
+            if after is None or listed >= limits.delete_prefix_keys_max:
+                break
+        answer = {
+            "deleted": deleted,
+            "list_complete": after is None,
+            "position": str(position),
+        }
+        return json_answer(_encode(answer), headers=[at_position(position)])
+
+    async def _delete_listed(
+        self, namespace: str, items: Sequence[Listed]
+    ) -> tuple[int, Position | None]:
+        """Delete keys as they were listed: what was rewritten since stays.
+
+        One condition that fails stops its whole batch, so the key it is about is left out and
+        the rest tried again; if that goes on and on, one by one.
+
+        Returns:
+            How many were deleted, and the position that includes it, if any were.
+        """
+        wanted = {
+            item.key: Mutation(key=item.key, value=None, condition=item.version) for item in items
+        }
+        for _ in range(DELETE_ATTEMPTS_MAX):
+            if not wanted:
+                return 0, None
+            try:
+                written = await self._node.upstream.write(
+                    Batch(namespace=namespace, mutations=tuple(wanted.values()))
+                )
+            except ConditionFailedError as error:
+                del wanted[error.key]
+            else:
+                return len(wanted), written.position
+        deleted, position = 0, None
+        for mutation in wanted.values():
+            try:
+                written = await self._node.upstream.write(
+                    Batch(namespace=namespace, mutations=(mutation,))
+                )
+            except ConditionFailedError:
+                continue
+            deleted, position = deleted + 1, written.position
+        return deleted, position
+
+
+def _written_answer(request: Request, written: Written) -> Answer:
+    body = {
+        "key": decode_key(request.key),
+        "version": str(written.outcomes[0].version),
+        "position": str(written.position),
+    }
+    return json_answer(_encode(body), headers=headers_of_write(written))
+
+
+def _row(item: Listed, *, with_values: bool) -> _Row:
+    row = _Row(
+        name=item.key,
+        version=str(item.version),
+        size=item.size_bytes,
+        expiration=item.expiration,
+        metadata=None if item.metadata is None else msgspec.Raw(item.metadata),
+    )
+    if not with_values:
+        return row
+    if item.value is None:
+        row.value_omitted = True
+        return row
+    try:
+        row.value = item.value.decode()
+    except UnicodeDecodeError:
+        row.value = base64.b64encode(item.value).decode()
+        row.base64 = True
+    return row
+
+
+def _shown(fact: object) -> object:
+    """Return a fact of an error as JSON shows it: versions, which are large, as text."""
+    if isinstance(fact, int) and not isinstance(fact, bool) and abs(fact) > SAFE_INTEGER_MAX:
+        return str(fact)
+    return fact if fact is None or isinstance(fact, bool | int | str) else str(fact)
+
+
+def _matches(if_none_match: bytes | None, version: Version) -> bool:
+    """Whether the caller holds this version already."""
+    if if_none_match is None:
+        return False
+    held = {tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")}
+    return b"*" in held or b'"%d"' % version in held

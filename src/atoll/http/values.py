@@ -1,0 +1,177 @@
+"""What REST v4 and `/v1` do alike: find out who asks; read, write, and make writing repeatable."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from atoll.accounts import Principal
+from atoll.core import rules
+from atoll.core.errors import ParameterInvalidError
+from atoll.core.model import Batch, Identity, Mutation, Read, Reading, Written
+from atoll.http.body import Bodies
+from atoll.http.exchange import Header, Request, at_position, decode_key, etag
+from atoll.http.form import boundary_of
+from atoll.http.metadata import stored_form
+from atoll.http.node import Node
+
+IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
+US_PER_S: Final = 1_000_000
+
+_FINGERPRINT_BYTES: Final = 16
+
+
+async def principal_of(node: Node, request: Request) -> Principal:
+    """Find out who a request comes from.
+
+    Raises:
+        UnauthenticatedError: Nobody that we know.
+    """
+    return await node.accounts.authenticate(
+        authorization=request.header(b"authorization"),
+        email=request.header(b"x-auth-email"),
+        key=request.header(b"x-auth-key"),
+    )
+
+
+class Values:
+    """Single keys of one face."""
+
+    def __init__(self, node: Node, bodies: Bodies, face: str) -> None:
+        """Read and write through `node`, counting rewrites as the limits say for `face`."""
+        self._node = node
+        self._bodies = bodies
+        self._rate_limited = face in node.limits.rewrite_faces
+
+    async def read(self, request: Request, *, age_ms_max: int | None = None) -> Reading:
+        """Read the key that `request` names."""
+        key = decode_key(request.key)
+        rules.check_key(self._node.limits, key)
+        return await self._node.upstream.read(
+            Read(
+                namespace=request.namespace,
+                keys=(key,),
+                age_ms_max=age_ms_max,
+                at_least=request.at_least,
+            )
+        )
+
+    async def put(
+        self, request: Request, principal: Principal, *, metadata: bytes | None = None
+    ) -> Written:
+        """Store what `request` carries: a form's parts, or the whole body as it came.
+
+        Args:
+            request: The request; its operation and place were filled in.
+            principal: Who asks.
+            metadata: Text from elsewhere than a form.
+        """
+        key = decode_key(request.key)
+        rules.check_key(self._node.limits, key)
+        is_form, boundary = boundary_of(request.headers.get(b"content-type"))
+        if is_form:
+            async with self._bodies.form(request, boundary) as form:
+                given = metadata if form.metadata is None else form.metadata
+                return await self._store(request, principal, key, form.value, given)
+        small = await self._bodies.small_value(request)
+        if small is not None:
+            return await self._store(request, principal, key, small, metadata)
+        async with self._bodies.value(request) as value:
+            return await self._store(request, principal, key, value, metadata)
+
+    async def _store(
+        self,
+        request: Request,
+        principal: Principal,
+        key: str,
+        value: bytes,
+        metadata_text: bytes | None,
+    ) -> Written:
+        limits = self._node.limits
+        expiration = None
+        expiration_text = ttl_text = None
+        if request.query_string:
+            expiration_text = request.query.get("expiration")
+            ttl_text = request.query.get("expiration_ttl")
+            expiration = rules.expires_at(
+                limits,
+                now_s=self._node.clock.now_us() / US_PER_S,
+                expiration=expiration_text,
+                expiration_ttl=ttl_text,
+            )
+        metadata = stored_form(limits, metadata_text) if metadata_text else None
+        mutation = rules.put(
+            limits,
+            key=key,
+            value=value,
+            metadata=metadata,
+            expiration=expiration,
+            condition=rules.parse_condition(
+                if_match=request.header(b"if-match"),
+                if_none_match=request.header(b"if-none-match"),
+            ),
+        )
+        said = (value, metadata or b"", f"{expiration_text} {ttl_text}".encode())
+        return await self._write(request, principal, mutation, said)
+
+    async def delete(self, request: Request, principal: Principal) -> Written:
+        """Delete the key that `request` names. A body is neither needed nor read."""
+        mutation = rules.delete(
+            self._node.limits,
+            key=decode_key(request.key),
+            condition=rules.parse_condition(
+                if_match=request.header(b"if-match"),
+                if_none_match=request.header(b"if-none-match"),
+            ),
+        )
+        return await self._write(request, principal, mutation, ())
+
+    async def _write(
+        self, request: Request, principal: Principal, mutation: Mutation, said: Iterable[bytes]
+    ) -> Written:
+        return await self._node.upstream.write(
+            Batch(
+                namespace=request.namespace,
+                mutations=(mutation,),
+                identity=identity_of(
+                    request,
+                    principal,
+                    (mutation.key.encode(), *said, repr(mutation.condition).encode()),
+                )
+                if b"idempotency-key" in request.headers
+                else None,
+                rate_limited=self._rate_limited,
+            )
+        )
+
+
+def identity_of(request: Request, principal: Principal, said: Iterable[bytes]) -> Identity | None:
+    """Return the identity that an `Idempotency-Key` gives a write; `None` without one.
+
+    Args:
+        request: The request.
+        principal: Whose name it is: the same key from somebody else is another write.
+        said: Everything that makes this request the one that it is, besides its operation and
+            namespace. Not its expiration as computed, which moves with the clock.
+
+    Raises:
+        ParameterInvalidError: The header is empty or too long.
+    """
+    name = request.headers.get(b"idempotency-key")
+    if name is None:
+        return None
+    if not 1 <= len(name) <= IDEMPOTENCY_KEY_BYTES_MAX:
+        raise ParameterInvalidError(
+            name="Idempotency-Key",
+            given=name.decode("latin-1"),
+            rule=f"Use 1 to {IDEMPOTENCY_KEY_BYTES_MAX} characters.",
+        )
+    digest = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
+    for part in (request.operation.encode(), request.namespace.encode(), *said):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return Identity(origin=f"client/{principal.id}", name=name, fingerprint=digest.digest())
+
+
+def headers_of_write(written: Written) -> list[Header]:
+    """Return what a write of one key says in headers: its version and its position."""
+    return [etag(written.outcomes[0].version), at_position(written.position)]
