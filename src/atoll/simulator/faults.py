@@ -15,6 +15,7 @@ from atoll.simulator.plan import CENTRAL, Plan
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 20.0
+EVERY_S: Final = 0.05
 BACKUP_EVERY: Final = 4
 """A backup is taken at every so many faults."""
 
@@ -78,7 +79,9 @@ class Faults:
             "restore": partial(self._crash_central, restored=True),
             "step": self._step,
             "break": self._break,
+            "feed cut": self._feed_cut,
             "evict": self._evict,
+            "evict much": self._evict_much,
             "disk full": self._disk_full,
             "journal disk": self._journal_disk,
             "switch": self._switch,
@@ -253,6 +256,23 @@ class Faults:
                 self._say(f"evict {at[1]} at {place.name}")
                 self._checker.counts["evictions"] += 1
                 self._checker.not_held(place.name, at)
+
+    async def _evict_much(self) -> None:
+        """Evict all the time, so that some evictions meet what is in the air."""
+        until_s = self._loop.time() + self._duration_s()
+        while self._loop.time() < until_s:
+            await self._evict()
+            await self._pause(self._random.expovariate(1 / EVERY_S))
+
+    async def _feed_cut(self) -> None:
+        """Let calls through, and no session."""
+        place = self._place()
+        above = place.above[0]
+        self._network.cut_feed(place.name, above)
+        self._say(f"cut the feed of {place.name} from {above}")
+        await self._pause(self._duration_s())
+        self._network.join_feed(place.name, above)
+        self._say(f"join the feed of {place.name} to {above}")
 
     async def _disk_full(self) -> None:
         recorded = self._central.recorded

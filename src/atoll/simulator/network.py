@@ -118,6 +118,7 @@ class Network:
         self._delay_s = delay_s
         self._grain_s = grain_s
         self._cuts: dict[frozenset[str], bool] = {}
+        self._feeds_cut: set[frozenset[str]] = set()
         self._slow: dict[str, float] = {}
         self._servers: dict[str, Server] = {}
         self._sessions: list[_Session] = []
@@ -142,12 +143,27 @@ class Network:
     def heal(self) -> None:
         """Join everybody, and let nobody be slow."""
         self._cuts.clear()
+        self._feeds_cut.clear()
         self._slow.clear()
         self.weather = Weather()
 
     def join(self, a: str, b: str) -> None:
         """Undo a cut."""
         self._cuts.pop(frozenset((a, b)), None)
+
+    def cut_feed(self, a: str, b: str) -> None:
+        """Let no session live between two nodes; calls get through."""
+        self._feeds_cut.add(frozenset((a, b)))
+        self.break_sessions(a, b)
+
+    def join_feed(self, a: str, b: str) -> None:
+        """Undo that."""
+        self._feeds_cut.discard(frozenset((a, b)))
+
+    def carries_feed(self, a: str, b: str) -> bool:
+        """Whether sessions can live between two nodes."""
+        pair = frozenset((a, b))
+        return pair not in self._cuts and pair not in self._feeds_cut
 
     def slow(self, name: str, factor: float) -> None:
         """Let everything from and to a node take longer; 1 for as usual."""
@@ -435,7 +451,8 @@ class _Pipe(Generic[T]):
         session = self._session
         if session.doomed or self._ended:
             return
-        if network.chance(network.weather.breaks) or network.is_cut(self._origin, self._target):
+        carried = network.carries_feed(self._origin, self._target)
+        if not carried or network.chance(network.weather.breaks):
             session.doom()
             return
         loop = network.loop
@@ -494,7 +511,7 @@ class _Session:
         network = self.network
         network.opened(self)
         origin, target = self.ends
-        if network.lost(origin, target) or network.is_cut(origin, target):
+        if network.lost(origin, target) or not network.carries_feed(origin, target):
             self.doom()
             return
         life = network.server(target).life
