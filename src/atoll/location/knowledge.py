@@ -433,8 +433,12 @@ class Knowledge:
         """Let go of a record, unless something for its key is under way."""
         if place in self._in_air or self.pins.holds(place):
             return False
-        if version_known(self.held(place)) > self._stamps_saved:
-            self.save()  # Whatever is stamped after a restart must beat what was shown before it.
+        version = version_known(self.held(place))
+        if version > self._stamps_saved:
+            # Whatever is stamped from now on, also after a restart, must beat what was shown. What
+            # was learnt shortly before the last restart is in the record alone.
+            self.stamps.observe(version)
+            self.save()
         self.cache.remove(*place)
         return True
 
