@@ -55,9 +55,6 @@ IDENTITY_BYTES: Final = 8
 IDENTITIES_RESERVED: Final = 1000
 """How many numbers are reserved on disk at a time."""
 
-EMPTY_SAID_US: Final = 5_000_000
-"""How often, in central time, it is said that the journal is empty: each time is one fsync."""
-
 PAST_DEADLINE_S: Final = 0.001
 """How much longer than until a deadline one waits at least."""
 
@@ -82,6 +79,8 @@ class WriteSettings:
     """Between attempts to deliver, and to register."""
     delivery_s: float = 3.0
     """How long the answer to a delivery is waited for."""
+    empty_us: int = 5_000_000
+    """How often, in central time, it is said that the journal is empty: each time is one fsync."""
     queue_s: float = 2.0
     """How long a conditional write waits behind journaled writes of its keys."""
 
@@ -491,7 +490,7 @@ class Writes:
         if (
             said is None
             and now_us is not None
-            and now_us >= self._empty_said_us + EMPTY_SAID_US
+            and now_us >= self._empty_said_us + self._settings.empty_us
             and self.registered
             and not self._journal.entries
             and not self._appending
