@@ -62,7 +62,8 @@ class Children:
         """Relay what `knowledge` learns, and ask `above` for what is asked for here."""
         self._knowledge = knowledge
         self._above = above
-        self._children: set[_Child] = set()
+        # A dictionary for its order: who is told first must not depend on addresses in memory.
+        self._children: dict[_Child, None] = {}
         knowledge.on_discard.append(self.start_over)
 
     def pending(self) -> set[str]:
@@ -107,7 +108,7 @@ class Children:
             raise UnreachableError(sent=False)
         child = _Child()
         self._open(child, hello)
-        self._children.add(child)
+        self._children[child] = None
         receiving = asyncio.create_task(self._receive(child, upward))
         waiting: asyncio.Task[bool] | None = None
         try:
@@ -119,7 +120,7 @@ class Children:
                 await asyncio.wait({receiving, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
         finally:
-            self._children.discard(child)
+            self._children.pop(child, None)
             receiving.add_done_callback(retrieve)
             receiving.cancel()
             if waiting is not None:
