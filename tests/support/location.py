@@ -1,8 +1,12 @@
 """A location over a central in memory, with links that a test cuts and clocks that it turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Self
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
 
 from atoll.central import Central, CentralSettings
 from atoll.core.limits import Limits
@@ -12,12 +16,15 @@ from atoll.core.session import Downward, Hello, Upward
 from atoll.location.cache import MemoryCache
 from atoll.location.journal import MemoryJournal
 from atoll.location.keeper import Keeper
+from atoll.location.lmdb_cache import LmdbCache
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
 from tests.support.clock import ManualClock
 
 NS = "1" * 32
 ROUNDS_TO_SETTLE = 60
+
+Made = TypeVar("Made")
 
 
 class Wire:
@@ -104,13 +111,21 @@ class Wire:
 class Place:
     """One location, with its clock, its disk, and the wire to what it reads through."""
 
-    def __init__(self, name: str, upstream: "Upstream | Place", clock: ManualClock) -> None:
+    def __init__(
+        self,
+        name: str,
+        upstream: "Upstream | Place",
+        clock: ManualClock,
+        *,
+        disk: Path | None = None,
+    ) -> None:
         self.name = name
         self.clock = clock
         self.wire = Wire(upstream)
-        self.cache = MemoryCache()
         self.journal = MemoryJournal()
         self.boot = "first boot"
+        self._disk = disk
+        self.cache = self._opened_cache()
         self.keeper = self.made()
         self._running: asyncio.Task[None] | None = None
 
@@ -136,14 +151,34 @@ class Place:
             self._running.cancel()
             await asyncio.wait({self._running})
 
+    def _opened_cache(self) -> MemoryCache | LmdbCache:
+        """Open its cache: on its disk, if it has one."""
+        if self._disk is None:
+            return MemoryCache()
+        return beside(
+            partial(LmdbCache, self._disk / self.name, boot=self.boot, size_bytes_max=2**22)
+        )
+
+    def _closed_cache(self, *, lost: bool) -> None:
+        """Close the cache, as a machine that shuts down does; and perhaps lose it."""
+        if isinstance(self.cache, LmdbCache):
+            beside(self.cache.close)
+            if lost:
+                assert self._disk is not None
+                beside(partial(shutil.rmtree, self._disk / self.name))
+        elif lost:
+            self.cache = MemoryCache()
+
     async def restart(self, *, cache_lost: bool = False, rebooted: bool = False) -> None:
         """End it and start it again over the same disk."""
         await self.stop()
-        if cache_lost:
-            self.cache = MemoryCache()
+        self._closed_cache(lost=cache_lost)
         if rebooted:
             self.boot += ", and again"
-            self.cache.reboot()
+            if isinstance(self.cache, MemoryCache):
+                self.cache.reboot()
+        if self._disk is not None:
+            self.cache = self._opened_cache()
         self.keeper = self.made()
         self.start()
 
@@ -174,14 +209,17 @@ class Place:
 class Setup:
     """A central, location A under it, B under it as well, and D under A."""
 
+    disk: ClassVar[Path | None] = None
+    """Where locations keep their caches; in memory if nowhere. A fixture sets it."""
+
     def __init__(self, *, log_rows_max: int = 1000) -> None:
         self.clock = ManualClock()
         self.store = MemoryStore(incarnation=7)
         settings = CentralSettings(log_rows_max=log_rows_max)
         self.central = Central(self.store, clock=self.clock, limits=Limits(), settings=settings)
-        self.a = Place("A", self.central, self.clock)
-        self.b = Place("B", self.central, self.clock)
-        self.d = Place("D", self.a, self.clock)
+        self.a = Place("A", self.central, self.clock, disk=self.disk)
+        self.b = Place("B", self.central, self.clock, disk=self.disk)
+        self.d = Place("D", self.a, self.clock, disk=self.disk)
         self.places = [self.a, self.b, self.d]
 
     async def __aenter__(self) -> Self:
@@ -212,6 +250,12 @@ class Setup:
     async def write(self, value: bytes | None, key: str = "k") -> Written:
         """Write one key at central."""
         return await self.central.write(batch(value, key))
+
+
+def beside(make: Callable[[], Made]) -> Made:
+    """Do in a thread what may block, and wait for it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()
 
 
 def batch(value: bytes | None, key: str = "k") -> Batch:

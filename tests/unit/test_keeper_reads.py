@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,12 @@ from atoll.upstream import Upstream
 from tests.support.location import NS, Setup, Wire, value_of
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True, params=["memory", "lmdb"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test over caches in memory, and over LMDB."""
+    monkeypatch.setattr(Setup, "disk", tmp_path if request.param == "lmdb" else None)
 
 
 async def test_a_change_arrives_by_the_feed() -> None:
@@ -350,7 +357,7 @@ async def test_a_change_vouches_for_no_other_key() -> None:
     first = await setup.write(b"1")
     at = first.position
     key_twice = replace(at, sequence=at.sequence + 2)
-    script = [
+    script: list[Downward] = [
         StartedOver(position=replace(at, sequence=0)),
         Subscribed(namespace=NS, position=replace(at, sequence=0)),
         changed("k", at.sequence),

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,12 @@ from atoll.core.version import NODE_BITS, micros_of, node_of
 from tests.support.location import NS, Setup, batch, value_of
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True, params=["memory", "lmdb"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test over caches in memory, and over LMDB."""
+    monkeypatch.setattr(Setup, "disk", tmp_path if request.param == "lmdb" else None)
 
 
 async def written_at(setup: Setup, key: str = "k") -> bytes | None:
