@@ -88,6 +88,7 @@ class Traffic:
     sessions: int = 0
     broken: int = 0
     flights_most: int = 0
+    """How many reads of one key a node had on their way at a time."""
     faults: list[str] = field(default_factory=list[str])
     """Errors of servers that are none of ours: a bug there."""
 
@@ -250,8 +251,9 @@ class Link:
         """See `Upstream`."""
         key = (request.namespace, request.keys[0])
         flying = self._flying[key] = self._flying.get(key, 0) + 1
-        traffic = self._network.traffic
-        traffic.flights_most = max(traffic.flights_most, flying)
+        if self.origin not in self._network.calm:
+            traffic = self._network.traffic
+            traffic.flights_most = max(traffic.flights_most, flying)
         try:
             return await self._call(lambda upstream: upstream.read(request))
         finally:

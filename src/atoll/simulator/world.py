@@ -231,6 +231,10 @@ class World:
         traffic = self.network.traffic
         for fault in traffic.faults:
             self.checker.violated("errors", self.loop.time(), fault)
+        if traffic.flights_most > 1:
+            self.checker.violated(
+                "one fetch", self.loop.time(), f"{traffic.flights_most} fetches of a key at a time"
+            )
         counts = self.checker.counts
         counts["calls"] += traffic.calls
         counts["calls: lost"] += traffic.lost
