@@ -1,18 +1,28 @@
 """A location's files when a process is killed at any moment, or stopped in the middle of a read."""
 
+import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from atoll.central import Central
+from atoll.clock import SystemClock
+from atoll.core.limits import Limits
+from atoll.core.model import Position, Read
 from atoll.location.file_journal import FileJournal
-from tests.support.location_child import KEYS, NS, open_cache, record
+from atoll.location.keeper import Keeper
+from atoll.location.lmdb_cache import LmdbCache
+from atoll.store.memory import MemoryStore
+from tests.support.location import NS
+from tests.support.location_child import KEYS, open_cache, open_keeper, record
 
 ROOT = Path(__file__).parents[2]
+TRIES = 1500
 
 
 @contextmanager
@@ -112,3 +122,53 @@ def test_a_stopped_reader_spoils_nothing(tmp_path: Path) -> None:
         assert found is not None
         assert found.sequence == number + 1000
     cache.close()
+
+
+async def served(path: Path, central: Central, done: Callable[[Keeper], bool]) -> Keeper:
+    """Run the location over central until something is so, and close its files."""
+    keeper = await asyncio.to_thread(open_keeper, path, central)
+    running = asyncio.create_task(keeper.run())
+    for _ in range(TRIES):
+        if done(keeper):
+            break
+        await SystemClock().sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
+    assert done(keeper)
+    for file in (keeper.knowledge.cache, keeper.knowledge.journal):
+        assert isinstance(file, LmdbCache | FileJournal)
+        await asyncio.to_thread(file.close)
+    return keeper
+
+
+def is_registered(keeper: Keeper) -> bool:
+    """Whether a location may journal: it has a node id and has heard what time it is."""
+    return keeper.writes.registered and keeper.knowledge.time.central_us() is not None
+
+
+def is_delivered(keeper: Keeper) -> bool:
+    """Whether nothing waits in its journal."""
+    return not keeper.knowledge.journal.entries
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [1, 40])
+async def test_what_a_location_acknowledged_reaches_central(tmp_path: Path, count: int) -> None:
+    """Cut off, killed in the middle of its writes, and started again: each is applied, once."""
+    store = MemoryStore(incarnation=7)
+    central = Central(store, clock=SystemClock(), limits=Limits())
+    await served(tmp_path, central, is_registered)
+    with child("write", tmp_path) as process:
+        done = [number for _, number in await asyncio.to_thread(said, process, count)]
+
+    await served(tmp_path, central, is_delivered)
+
+    assert len(done) >= count
+    for number in done:
+        reading = await central.read(Read(namespace=NS, keys=(f"k{number}",)))
+        assert reading.entry is not None
+        assert reading.entry.value == b"%d" % number
+    feed = await store.changes(Position(incarnation=7, sequence=0), limit=10_000)
+    written = [change.entry.key for change in feed.changes if change.namespace == NS]
+    assert len(written) == len(set(written))
+    assert store.position.sequence >= len(done)

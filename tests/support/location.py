@@ -125,7 +125,7 @@ class Place:
         self.journal = MemoryJournal()
         self.boot = "first boot"
         self._disk = disk
-        self.cache = self._opened_cache()
+        self.cache: MemoryCache | LmdbCache = self._opened_cache()
         self.keeper = self.made()
         self._running: asyncio.Task[None] | None = None
 

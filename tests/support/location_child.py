@@ -6,17 +6,23 @@ from pathlib import Path
 
 import lmdb
 
-from atoll.core.model import Entry, Mutation
+from atoll.central import Central
+from atoll.clock import SystemClock
+from atoll.core.limits import Limits
+from atoll.core.model import Batch, Entry, Mutation, Read
 from atoll.core.version import Version
 from atoll.location.age import Record
 from atoll.location.cache import CacheState
 from atoll.location.file_journal import FileJournal
 from atoll.location.journal import Journaled
+from atoll.location.keeper import Keeper
 from atoll.location.lmdb_cache import LmdbCache, digest_of
+from atoll.store.memory import MemoryStore
+from atoll.upstream import Upstream
+from tests.support.location import NS, Wire
 
 BOUND_BYTES = 2**22
 KEYS = 10
-NS = "1" * 32
 
 
 def say(what: object) -> None:
@@ -81,10 +87,44 @@ def look_for_ever(path: Path) -> None:
             say("same" if look.get(digest_of(NS, "k0")) == before else "other")
 
 
+def open_keeper(path: Path, upstream: Upstream) -> Keeper:
+    """Open the location that is fought over."""
+    return Keeper(
+        "LHR",
+        upstream,
+        cache=open_cache(path),
+        journal=FileJournal(path / "journal", size_bytes_max=2**30),
+        clock=SystemClock(),
+        boot="b",
+        limits=Limits(),
+    )
+
+
+async def write_for_ever(path: Path) -> None:
+    """Write at a location that is cut off, and read every write back before it is told of."""
+    store = MemoryStore(incarnation=1)
+    wire = Wire(Central(store, clock=SystemClock(), limits=Limits()))
+    wire.cut()
+    keeper = open_keeper(path, wire)
+    number = 0
+    while True:
+        number += 1
+        mutation = Mutation(key=f"k{number}", value=b"%d" % number)
+        written = await keeper.write(Batch(namespace=NS, mutations=(mutation,)))
+        reading = await keeper.read(
+            Read(namespace=NS, keys=(mutation.key,), age_ms_max=0, at_least=written.token)
+        )
+        assert reading.entry is not None
+        assert reading.entry.value == mutation.value
+        say(f"journaled {number}")
+
+
 if __name__ == "__main__":
     role, where = sys.argv[1], Path(sys.argv[2])
     if role == "append":
         asyncio.run(append_for_ever(where))
+    elif role == "write":
+        asyncio.run(write_for_ever(where))
     elif role == "put":
         put_for_ever(where)
     else:
