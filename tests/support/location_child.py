@@ -48,6 +48,7 @@ async def append_for_ever(path: Path) -> None:
     journal = FileJournal(path / "journal", size_bytes_max=2**30)
 
     async def one(number: int) -> None:
+        """Append one, and say so."""
         mutation = Mutation(key=f"k{number}", value=b"v" * 1000, stamp=Version(number))
         entry = await journal.append(
             Journaled(sequence=0, identity=number, namespace=NS, mutations=(mutation,), heard_us=1)

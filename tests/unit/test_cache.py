@@ -231,6 +231,7 @@ async def test_a_cache_that_cannot_be_written_says_so_and_begins_anew(
     cache.put("n", "k", record())
 
     def fails(*_: object) -> None:
+        """Be a disk without room."""
         raise lmdb.DiskError("no room")
 
     with monkeypatch.context() as patched:

@@ -183,6 +183,7 @@ async def test_a_disk_that_fails_leaves_the_journal_as_it_was(
     syncs = 0
 
     def fails_once(file: int) -> None:
+        """Be a disk that fails, and then does not."""
         nonlocal syncs
         syncs += 1
         if syncs == 1:
@@ -209,6 +210,7 @@ async def test_what_was_answered_for_had_been_synced(
     synced_bytes = 0
 
     def notes(file: int) -> None:
+        """Note how much would be there after a power failure."""
         nonlocal synced_bytes
         synced_bytes = os.fstat(file).st_size
 

@@ -368,6 +368,7 @@ async def test_a_disk_that_fails_takes_nothing_into_the_journal() -> None:
         await setup.pass_time(1)
 
         async def broken() -> None:
+            """Be a disk that fails."""
             raise StoreError
 
         setup.a.journal._sync = broken  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
