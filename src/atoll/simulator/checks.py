@@ -495,10 +495,13 @@ class Checker:
             self.violated("durability", now_s, f"{text} was applied twice")
         for text in self.history.out_of_order:
             self.violated("last write wins", now_s, text)
-        accepted = {
-            (operation.namespace, operation.key, operation.version): operation.answered_s
-            for operation in self.journaled
-        }
+        # By its version if the journal's copy was applied, by its value if the first one was.
+        accepted: dict[tuple[str, str, int | bytes | None], float | None] = {}
+        for operation in self.journaled:
+            at = (operation.namespace, operation.key)
+            accepted[*at, operation.version] = operation.answered_s
+            if operation.value is not None:
+                accepted[*at, operation.value] = operation.answered_s
         for namespace, key in sorted(self.history.keys()):
             self._check_rows(namespace, key, accepted, now_s)
         for operation in self.journaled:
@@ -508,7 +511,7 @@ class Checker:
         self,
         namespace: str,
         key: str,
-        accepted: dict[tuple[str, str, int | None], float | None],
+        accepted: dict[tuple[str, str, int | bytes | None], float | None],
         now_s: float,
     ) -> None:
         rows = self.history.key(namespace, key).rows
@@ -519,10 +522,7 @@ class Checker:
             if twice and namespace != SYSTEM_NAMESPACE:
                 self.violated("durability", now_s, f"{key}: {say_row(row)} was applied twice")
             values.add(row.value or b"")
-            if not row.stamped:
-                direct_s = row.at_s
-                continue
-            accepted_s = accepted.get((namespace, key, row.version))
+            accepted_s = accepted.get((namespace, key, row.version if row.stamped else row.value))
             if accepted_s is not None and accepted_s < direct_s:
                 self.violated(
                     "last write wins",
@@ -530,6 +530,8 @@ class Checker:
                     f"{key}: {say_row(row)}, journaled at {accepted_s:.3f}, won over what central"
                     f" accepted at {direct_s:.3f}",
                 )
+            if not row.stamped:
+                direct_s = row.at_s
 
     def _check_journaled(self, operation: Operation, now_s: float) -> None:
         """After the healing every journaled write was applied, or lost to a later one."""
