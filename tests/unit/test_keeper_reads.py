@@ -297,6 +297,28 @@ async def test_a_switch_of_the_upstream_keeps_what_is_held() -> None:
         assert (value_of(reading), reading.order_unknown) == (b"2", False)
 
 
+async def test_a_switch_leaves_nobody_waiting() -> None:
+    """Neither who waited for a flight to the old upstream, nor who waited behind one."""
+    async with Setup() as setup:
+        await setup.write(b"1")
+        setup.b.wire.feed_cut = True
+        setup.d.wire.feed_cut = True
+        await setup.pass_time(2)
+        await setup.d.read()
+        await setup.pass_time(50)
+        setup.d.wire.held = asyncio.Event()
+        await setup.d.read()  # Has it refreshed, with nobody waiting.
+        await setup.settle()
+        behind = asyncio.create_task(setup.d.read(age_ms_max=0))
+        await setup.settle()
+        assert not behind.done()
+
+        setup.d.keeper.switch(setup.b.wire)
+        await setup.pass_time(0.1)
+
+        assert value_of(await behind) == b"1"
+
+
 async def test_another_incarnation_makes_everything_held_void() -> None:
     """After a backup was restored, what is held may never have been."""
     async with Setup() as setup:

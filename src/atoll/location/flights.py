@@ -104,6 +104,9 @@ class Flights:
             flight.task.cancel()
             for waiter in flight.waiters:
                 self._join(waiter)
+        for place in list(self._waiting):
+            if place not in self._flying:
+                self._launch_next(place)
 
     def _join(self, waiter: _Waiter) -> None:
         place = waiter.demand.place
