@@ -6,6 +6,7 @@ What is opened here is closed here, in the opposite order, whatever happened in 
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -24,6 +25,7 @@ import msgspec
 import structlog
 import uvicorn
 import uvloop
+from structlog.tracebacks import ExceptionDictTransformer
 
 from atoll.accounts import Accounts
 from atoll.central import Central, CentralSettings
@@ -46,8 +48,12 @@ FILES_KEPT: Final = 256
 
 RESEAL_PAUSE_S: Final = 0.01
 """Between two rounds, for the requests that wait."""
-RESEAL_RETRY_S: Final = 10.0
-"""After a round that failed, as on a full disk."""
+UPKEEP_RETRY_S: Final = 10.0
+"""After a round of upkeep that failed, as on a full disk."""
+
+GARBAGE_THRESHOLDS: Final = (50_000, 20, 20)
+"""How many new objects before Python looks for cycles among them. A bulk makes tens of thousands
+that live until its commit; by default they would be searched dozens of times, in vain."""
 
 log = structlog.stdlib.get_logger()
 
@@ -148,9 +154,11 @@ async def serve(node: Opened, announce: Callable[[str], None]) -> None:
         server.announce = lambda: announce(f"{scheme}://{_in_url(config.host)}:{port}")
         rotate = asyncio.Event()
         _listen_to_signals(server, rotate)
+        gc.freeze()  # What is here by now stays, and need not be looked at again.
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         upkeep = [
-            asyncio.create_task(node.central.sweep_forever()),
-            asyncio.create_task(_seal_forever(node, rotate)),
+            asyncio.create_task(_kept_up("sweep", node.central.sweep_forever, node.clock)),
+            asyncio.create_task(_kept_up("seal", lambda: _seal_forever(node, rotate), node.clock)),
         ]
         try:
             await server.serve(sockets=[listener])
@@ -355,6 +363,18 @@ def _listen_to_signals(server: uvicorn.Server, rotate: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGUSR1, rotate.set)
 
 
+async def _kept_up(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]], clock: SystemClock
+) -> None:
+    """Do work that never ends. A bug in it is reported, and costs nobody the service."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("upkeep_crashed", work=name)
+        await clock.sleep(UPKEEP_RETRY_S)
+
+
 async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:
     """Rotate the sealing key when told to; seal anew, beside all else, what earlier keys sealed."""
     while True:
@@ -372,7 +392,7 @@ async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:
             await rotate.wait()
         except StoreError as error:
             log.warning("reseal_failed", code=error.code, reason=str(error))
-            await node.clock.sleep(RESEAL_RETRY_S)
+            await node.clock.sleep(UPKEEP_RETRY_S)
 
 
 # The log.
@@ -389,14 +409,21 @@ def configure_log(config: Config) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if as_json:
-        shared += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_line)]
+        # Without the values of local variables: some are secrets, some are other people's data.
+        traceback = ExceptionDictTransformer(show_locals=False)
+        shared += [
+            structlog.processors.ExceptionRenderer(traceback),
+            structlog.processors.JSONRenderer(_line),
+        ]
         structlog.configure(
             processors=shared,
             wrapper_class=structlog.make_filtering_bound_logger(level),
             logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         )
     else:
-        shared += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        colours = sys.stderr.isatty()
+        shared += [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
         structlog.configure(
             processors=shared,
             wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -12,6 +12,7 @@ import pytest
 
 from atoll.cli.ndjson import checkpoint_path, read_checkpoint
 from tests.cli.conftest import Atoll
+from tests.support.server import serving
 
 ALL_BYTES = bytes(range(256))
 FAR_S = 4_102_444_800
@@ -171,6 +172,29 @@ def test_a_killed_import_goes_on_where_it_was(atoll: Atoll, namespace: str) -> N
     assert places == sorted(set(places))
     assert last.json == {"imported": 60_000, "expired": 0}
     assert len(atoll.ok("key", "list", namespace).text.splitlines()) == 60_000
+
+
+def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
+    """The import stands still while it is gone, and goes on when it is back at its address."""
+    data = tmp_path / "data"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    items = [{"key": f"k{n:06}", "value": "x" * 500} for n in range(60_000)]
+    write_lines(folder / "in.ndjson", items)
+    with serving(data) as first:
+        port = first.url.rpartition(":")[2]
+        there = Atoll(data, folder)
+        process = there.start("import", "my-namespace", "in.ndjson", "--json", "--url", first.url)
+        while process.poll() is None and read_checkpoint(folder / "in.ndjson") is None:
+            pass
+        first.stop(signal.SIGKILL)
+    with serving(data, port=port):
+        said, complaints = process.communicate()
+        listed = there.ok("key", "list", "my-namespace").text.splitlines()
+
+    assert process.returncode == 0, complaints
+    assert json.loads(said) == {"imported": 60_000, "expired": 0}
+    assert len(listed) == 60_000
 
 
 def test_an_interrupted_import_keeps_its_place(atoll: Atoll, namespace: str) -> None:

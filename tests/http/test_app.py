@@ -9,7 +9,7 @@ import structlog
 from starlette.types import Message
 
 from atoll.core.errors import CorruptDataError, DiskFullError, StoppingError
-from atoll.core.model import Batch, Read, Reading, Written
+from atoll.core.model import SYSTEM_NAMESPACE, Batch, Read, Reading, Written
 from atoll.http.app import create_app
 from atoll.upstream import Upstream
 from tests.http.site import Site
@@ -167,6 +167,17 @@ async def test_what_the_node_cannot_do_is_told(
     assert [line["code"] for line in lines] == [code, code]
 
 
+class InPieces:
+    """A large value of three pieces."""
+
+    size_bytes = 3 * 2**20
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces."""
+        for piece in (b"a", b"b", b"c"):
+            yield piece * 2**20
+
+
 class Torn:
     """A large value whose second piece cannot be read."""
 
@@ -179,11 +190,10 @@ class Torn:
 
 
 class LargeValues:
-    """An upstream whose value under `k` is large and torn."""
+    """An upstream whose value under `k` is large, and torn under `t`."""
 
     def __init__(self, central: Upstream) -> None:
         """Hand on to `central` all but that."""
-        self.read_many = central.read_many
         self.list = central.list
         self.follow = central.follow
         self.write = central.write
@@ -191,17 +201,41 @@ class LargeValues:
 
     async def read(self, request: Read) -> Reading:
         """See `Upstream`."""
-        reading = await self._central.read(request)
-        if request.keys != ("k",):
-            return reading
-        assert reading.entry is not None
-        return replace(reading, entry=replace(reading.entry, value=Torn()))
+        return (await self.read_many(request))[0]
+
+    async def read_many(self, request: Read) -> list[Reading]:
+        """See `Upstream`."""
+        if request.namespace == SYSTEM_NAMESPACE:
+            return [await self._central.read(request)]
+        readings: list[Reading] = []
+        for key, reading in zip(request.keys, await self._central.read_many(request), strict=True):
+            assert reading.entry is not None
+            large = Torn() if key == "t" else InPieces()
+            readings.append(replace(reading, entry=replace(reading.entry, value=large)))
+        return readings
+
+
+async def test_a_large_value_is_streamed_and_whole(tmp_path: Path) -> None:
+    """In both faces and in a bulk read, with its length announced; HEAD streams nothing."""
+    site = await Site.make(tmp_path, upstream=LargeValues)
+    await site.put("k", b"")
+    whole = b"".join(letter * 2**20 for letter in (b"a", b"b", b"c"))
+
+    for path in (site.value("k"), f"{site.v1}/values/k"):
+        got = await site.ask("GET", path)
+        head = await site.ask("HEAD", path)
+        assert got.body == whole
+        assert got.pieces == 4
+        assert head.headers["content-length"] == str(len(whole))
+        assert (head.body, head.pieces) == (b"", 1)
+    bulk = await site.ask_json("POST", f"{site.home}/bulk/get", {"keys": ["k"]})
+    assert bulk.result == {"values": {"k": whole.decode()}}
 
 
 async def test_an_answer_that_fails_midway_is_never_finished(tmp_path: Path) -> None:
     """The client sees a cut connection, not a short value."""
     site = await Site.make(tmp_path, upstream=LargeValues)
-    await site.put("k", b"")
+    await site.put("t", b"")
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -212,7 +246,7 @@ async def test_an_answer_that_fails_midway_is_never_finished(tmp_path: Path) -> 
         """Be gone."""
         return {"type": "http.disconnect"}
 
-    path = site.value("k")
+    path = site.value("t")
     with pytest.raises(CorruptDataError):
         await site.app(site.scope("GET", path), receive, send)
 

@@ -92,6 +92,23 @@ async def test_a_value_of_a_byte_too_many(tmp_path: Path, announced: bool) -> No
     assert await unchanged(site)
 
 
+async def test_a_form_that_is_far_too_large(tmp_path: Path) -> None:
+    """Announced or not, and whatever its parts are called."""
+    site = await Site.make(tmp_path, limits=PRESETS["2019"])
+    await site.put("kept", b"v")
+    body = form(('name="other"', bytes(3_100_000)), ('name="value"', b"v"))
+
+    for length in ({}, {"content-length": str(len(body))}):
+        reply = await site.ask(
+            "PUT",
+            site.value("k"),
+            body=[body[i : i + 65_536] for i in range(0, len(body), 65_536)],
+            headers={**FORM, **length},
+        )
+        assert reply.refused == (413, 10024)
+    assert await unchanged(site)
+
+
 async def test_metadata_of_a_byte_too_many(site: Site) -> None:
     """It is measured compact: spaces do not count, and the limit itself passes."""
 

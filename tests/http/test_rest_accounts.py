@@ -212,6 +212,7 @@ async def test_an_expired_token_is_nobodys(site: Site) -> None:
         b'{"name":"x","permission":"read","expires_on":"2030-01-01T00:00:00"}',
         b'{"name":"x","permission":"read","expires_on":"soon"}',
         b'{"name":"x","permission":"read","namespaces":"all"}',
+        b'{"name":"x","permission":"read","namespaces":[' + b'"a",' * 1000 + b'"a"]}',
     ],
 )
 async def test_a_token_that_makes_no_sense_is_refused(site: Site, body: bytes) -> None:

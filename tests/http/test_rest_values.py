@@ -1,5 +1,6 @@
 """REST v4, one key at a time: what is put is what is got, under every key and in every way."""
 
+import asyncio
 import json
 import string
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from atoll.core.errors import KeyEncodingError
 from atoll.core.limits import PRESETS
+from atoll.http.cursor import cursor_after
 from atoll.http.exchange import decode_key
 from tests.http.site import Site, form
 
@@ -65,6 +67,28 @@ def test_a_key_survives_every_encoding(key: str) -> None:
     """Whichever bytes of a key a client encodes, it names the same key."""
     for encoded in (fully_encoded(key), as_uri_component(key), hardly_encoded(key)):
         assert decode_key(encoded.encode()) == key
+
+
+@given(keys, st.binary(max_size=100))
+def test_any_pair_survives_the_whole_way(key: str, value: bytes) -> None:
+    """Put under one encoding, it is got under the others, listed, read in bulk, and deleted."""
+
+    async def round_trip() -> None:
+        """Go the whole way once."""
+        site = await Site.make(Path("nowhere"))
+        paths = [encode(key) for encode in (hardly_encoded, as_uri_component, fully_encoded)]
+        put = await site.ask("PUT", site.value(paths[0]), body=value)
+        assert put.result is None
+        for path in paths:
+            assert await site.get(path) == value
+            assert (await site.ask("GET", f"{site.v1}/values/{path}")).body == value
+        assert await site.keys() == [key]
+        cursor = cursor_after(site.namespace.id, "", key)
+        assert (await site.ask("GET", f"{site.home}/keys?cursor={cursor}")).result == []
+        assert (await site.ask_json("DELETE", f"{site.home}/bulk", [key])).status == 200
+        assert await site.get(paths[1]) is None
+
+    asyncio.run(round_trip())
 
 
 @given(st.binary(max_size=40))

@@ -141,6 +141,29 @@ async def test_what_stands_in_the_request_line_is_the_key(
     assert await server.site.keys() == [key]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ('if-match: "5"', "if-match: *"),
+        ("if-none-match: *", 'if-none-match: "5"'),
+        ("if-match: *", "if-none-match: *"),
+    ],
+)
+async def test_of_two_conditions_none_is_overlooked(
+    server: Server, fields: tuple[str, str]
+) -> None:
+    """Two headers are one list, which no write takes; the key is not written."""
+    path = server.site.value("k")
+    async with server.wire() as wire:
+        await wire.send(wire.head(f"PUT {path} HTTP/1.1", "content-length: 1", *fields) + b"v")
+        assert (await wire.answer()).refused == (400, 20400)
+        twice = wire.head(f"GET {path} HTTP/1.1", f"authorization: {server.site.headers}")
+        await wire.send(twice)
+        assert (await wire.answer()).refused[0] == 401
+
+    assert await server.site.keys() == []
+
+
 @pytest.mark.parametrize("target", ["", ".", "..", "%2e", "%2E%2E", "100%", "%zz", "%ff"])
 async def test_what_is_no_key_is_refused(server: Server, target: str) -> None:
     """400 in the envelope, and the connection goes on."""

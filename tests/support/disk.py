@@ -193,3 +193,48 @@ def small_disk(name: str) -> Generator[SmallDisk]:
         yield disk
     finally:
         vfs.unregister()
+
+
+class UnsoundDisk:
+    """Cannot synchronise while it is `broken`."""
+
+    def __init__(self) -> None:
+        """Begin sound."""
+        self.broken = False
+
+
+class _UnsoundFile(apsw.VFSFile):
+    def __init__(
+        self, name: str | apsw.URIFilename | None, flags: list[int], disk: UnsoundDisk
+    ) -> None:
+        super().__init__("", name, flags)
+        self._disk = disk
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        """Fail, or synchronise."""
+        if self._disk.broken:
+            raise apsw.IOError
+        super().xSync(flags)
+
+
+class _UnsoundVFS(apsw.VFS):
+    def __init__(self, name: str, disk: UnsoundDisk) -> None:
+        super().__init__(name, base="")
+        self._disk = disk
+
+    def xOpen(  # noqa: N802 - SQLite's name
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        """Open a file that may fail."""
+        return _UnsoundFile(name, flags, self._disk)
+
+
+@contextmanager
+def unsound_disk(name: str) -> Generator[UnsoundDisk]:
+    """Register a disk that can break under `name`."""
+    disk = UnsoundDisk()
+    vfs = _UnsoundVFS(name, disk)
+    try:
+        yield disk
+    finally:
+        vfs.unregister()

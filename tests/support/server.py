@@ -88,8 +88,7 @@ def started(data: Path, **settings: str) -> Server:
     if not said:
         process.kill()
         process.wait()
-        log = data.with_name(f"{data.name}.log").read_text()
-        raise AssertionError(f"atoll dev did not start:\n{log}")
+        raise AssertionError(f"atoll dev did not start:\n{log_of(data)}")
     return Server(data, process, msgspec.json.decode(said, type=Running))
 
 
@@ -106,9 +105,16 @@ def _document(process: "subprocess.Popen[str]") -> str:
 
 @contextmanager
 def serving(data: Path, **settings: str) -> Generator[Server]:
-    """Run `atoll dev` for the length of a `with`."""
+    """Run `atoll dev` for the length of a `with`. What it logs as an error is one."""
     server = started(data, **settings)
     try:
         yield server
     finally:
         server.stop()
+    errors = [line for line in log_of(data).splitlines() if '"level":"error"' in line]
+    assert errors == []
+
+
+def log_of(data: Path) -> str:
+    """Return what servers on a data folder have logged."""
+    return data.with_name(f"{data.name}.log").read_text()

@@ -91,7 +91,10 @@ async def list_tokens(session: Session) -> None:
         for one in found
     )
     session.out.table(
-        found, ("ID", "NAME", "PERMISSION", "NAMESPACES", "EXPIRES"), rows, empty="no tokens"
+        found,
+        ("ID", "NAME", "PERMISSION", "NAMESPACES", "EXPIRES"),
+        rows,
+        empty="no tokens of this account; those of the whole deployment are in no account's list",
     )
 
 

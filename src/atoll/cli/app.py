@@ -91,6 +91,8 @@ def _explained(error: Exception, out: Out) -> Exit:
             return Exit.PIPE_CLOSED
         case TyperException():
             name, message, code = "usage", error.format_message(), Exit.USAGE
+            if not message:  # A group without a command: its help has been printed.
+                return code
             context = getattr(error, "ctx", None)
             if context is not None:
                 out.note(f"{context.get_usage()}\nTry '{context.command_path} --help'.")

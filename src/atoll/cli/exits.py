@@ -54,6 +54,10 @@ _BY_STATUS: Final[dict[int, Exit]] = {
     507: Exit.STORE,
 }
 
+_BY_REMOTE_CODE: Final[dict[str, Exit]] = {
+    "10018": Exit.LIMIT_REACHED,  # As many namespaces as an account may have.
+}
+
 _BY_ERROR: Final[tuple[tuple[type[AtollError], Exit], ...]] = (
     (ConfigError, Exit.USAGE),
     (BodyInvalidError, Exit.USAGE),
@@ -70,5 +74,6 @@ _BY_ERROR: Final[tuple[tuple[type[AtollError], Exit], ...]] = (
 def exit_code(error: AtollError) -> Exit:
     """Return the code that a process ends with because of `error`."""
     if isinstance(error, RemoteError):
-        return _BY_STATUS.get(error.status, Exit.REFUSED)
+        by_status = _BY_STATUS.get(error.status, Exit.REFUSED)
+        return _BY_REMOTE_CODE.get(error.remote_code, by_status)
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.REFUSED)

@@ -22,6 +22,8 @@ from atoll.clock import Clock, SystemClock
 from atoll.core.errors import RemoteError
 
 NOT_FOUND: Final = 404
+SHOW_EVERY: Final = 500
+"""Pairs between two movements of the bar."""
 STDOUT: Final = Path("-")
 NO_METADATA: Final = msgspec.Raw()
 
@@ -65,7 +67,8 @@ async def export(
             async with aclosing(exporter.lines(after=after)) as lines:
                 async for line in lines:
                     output.write(line)
-                    show(exporter.exported, "")
+                    if not exporter.exported % SHOW_EVERY:
+                        show(exporter.exported, "")
         output.flush()
         os.fsync(output.fileno())
     text = f"{exporter.exported:,} pairs exported to {file}"

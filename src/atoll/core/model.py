@@ -9,7 +9,7 @@ are whole seconds since the Unix epoch.
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from atoll.core.errors import ParameterInvalidError
 from atoll.core.version import NO_VERSION, Version
@@ -144,9 +144,12 @@ class Presence(StrEnum):
 Condition = Version | Presence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutation:
-    """A write that somebody wants. `core.rules` makes them from what a request says."""
+class Mutation(NamedTuple):
+    """A write that somebody wants. `core.rules` makes them from what a request says.
+
+    A named tuple where the other values are dataclasses: a bulk makes ten thousand of them, and
+    these take half the time. Name the fields all the same.
+    """
 
     key: str
     value: bytes | None

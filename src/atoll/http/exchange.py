@@ -73,7 +73,10 @@ class Request:
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query_string: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        fields: list[Header] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(fields)
+        if len(self.headers) != len(fields):
+            self.headers = _combined(fields)
         self.receive = receive
         self.id = request_id
         self.operation = "route"
@@ -89,7 +92,7 @@ class Request:
         self._query: dict[str, str] | None = None
 
     def header(self, name: bytes) -> str | None:
-        """Return a header's text; of several with one name, the last."""
+        """Return a header's text."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
@@ -149,6 +152,15 @@ class Request:
         return None if text is None else Position.parse(text)
 
 
+def _combined(fields: Iterable[Header]) -> dict[bytes, bytes]:
+    """Join headers of one name, as RFC 9110 has it: of two conditions none may be overlooked."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in fields:
+        before = headers.get(name)
+        headers[name] = value if before is None else before + b", " + value
+    return headers
+
+
 def _parsed_query(raw: bytes) -> dict[str, str]:
     try:
         return dict(
@@ -174,11 +186,6 @@ class Answer:
     status: int = 200
     headers: list[Header] = field(default_factory=list[Header])
     body: bytes | LargeValue = b""
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the body is."""
-        return len(self.body) if isinstance(self.body, bytes) else self.body.size_bytes
 
 
 class Face(Protocol):

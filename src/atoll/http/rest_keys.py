@@ -34,9 +34,6 @@ BULK_READ_BODY_BYTES_MAX: Final = MIB
 BULK_MEMORY_FACTOR: Final = 5
 """What a bulk takes in memory, as a multiple of its text: the text, the items, the mutations."""
 
-DOTS_CHARS_MAX: Final = 2
-"""No key that is longer is illegal for being dots."""
-
 ITEM_SHOWN_BYTES_MAX: Final = 60
 """How much of an item without a key an error shows."""
 
@@ -223,19 +220,9 @@ class RestKeys:
                         expiration=pair.expiration,
                         expiration_ttl=pair.expiration_ttl,
                     )
-                # A bulk has thousands of pairs, and most of them plainly keep every rule.
-                if (
-                    key.isascii()
-                    and DOTS_CHARS_MAX < len(key) <= limits.key_bytes_max
-                    and len(value) <= limits.value_bytes_max
-                ):
-                    mutation = Mutation(
-                        key=key, value=value, metadata=metadata, expiration=expiration
-                    )
-                else:
-                    mutation = rules.put(
-                        limits, key=key, value=value, metadata=metadata, expiration=expiration
-                    )
+                mutation = rules.put(
+                    limits, key=key, value=value, metadata=metadata, expiration=expiration
+                )
             except AtollError as error:
                 raise rules.at_item(index, key, error) from error
             mutations.append(mutation)

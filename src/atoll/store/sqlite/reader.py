@@ -85,8 +85,8 @@ SELECT l.sequence, n.name, l.key, l.version,
 """
 _USAGE: Final = """
 SELECT n.keys - d.keys, n.bytes - d.bytes FROM namespaces n, (
-    SELECT count(*) AS keys, ifnull(sum(held), 0) AS bytes FROM entries
-      WHERE expiration <= ?2 AND namespace = ?1) d
+    SELECT count(*) AS keys, ifnull(sum(held), 0) AS bytes
+      FROM entries INDEXED BY entries_by_expiration WHERE expiration <= ?2 AND namespace = ?1) d
  WHERE n.number = ?1
 """
 

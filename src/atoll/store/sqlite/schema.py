@@ -48,7 +48,8 @@ CREATE TABLE entries (
     value BLOB,
     PRIMARY KEY (namespace, key)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_by_expiration ON entries (expiration) WHERE expiration IS NOT NULL;
+CREATE INDEX entries_by_expiration ON entries (expiration, namespace, held)
+    WHERE expiration IS NOT NULL;
 CREATE TABLE tombstones (
     namespace INTEGER NOT NULL,
     key BLOB NOT NULL,
