@@ -13,7 +13,6 @@ from typing import Final
 
 from atoll.core.errors import AtollError, ConditionFailedError
 from atoll.core.model import (
-    SYSTEM_NAMESPACE,
     AtLeast,
     JournalToken,
     OutcomeKind,
@@ -486,68 +485,6 @@ class Checker:
             f"{wrote(operation)} was refused ({error.version_current} is there), but its"
             " condition held all the time",
         )
-
-    # At any time, and at the end.
-
-    def check_history(self, *, now_s: float) -> None:
-        """Hold what central applied to the promises about the order of writes."""
-        for text in self.history.applied_twice:
-            self.violated("durability", now_s, f"{text} was applied twice")
-        for text in self.history.out_of_order:
-            self.violated("last write wins", now_s, text)
-        # By its version if the journal's copy was applied, by its value if the first one was.
-        accepted: dict[tuple[str, str, int | bytes | None], float | None] = {}
-        for operation in self.journaled:
-            at = (operation.namespace, operation.key)
-            accepted[*at, operation.version] = operation.answered_s
-            if operation.value is not None:
-                accepted[*at, operation.value] = operation.answered_s
-        for namespace, key in sorted(self.history.keys()):
-            self._check_rows(namespace, key, accepted, now_s)
-        for operation in self.journaled:
-            self._check_journaled(operation, now_s)
-
-    def _check_rows(
-        self,
-        namespace: str,
-        key: str,
-        accepted: dict[tuple[str, str, int | bytes | None], float | None],
-        now_s: float,
-    ) -> None:
-        rows = self.history.key(namespace, key).rows
-        values: set[bytes] = set()
-        direct_s = 0.0
-        for row in rows[1:]:
-            twice = row.value is not None and row.value in values
-            if twice and namespace != SYSTEM_NAMESPACE:
-                self.violated("durability", now_s, f"{key}: {say_row(row)} was applied twice")
-            values.add(row.value or b"")
-            accepted_s = accepted.get((namespace, key, row.version if row.stamped else row.value))
-            if accepted_s is not None and accepted_s < direct_s:
-                self.violated(
-                    "last write wins",
-                    now_s,
-                    f"{key}: {say_row(row)}, journaled at {accepted_s:.3f}, won over what central"
-                    f" accepted at {direct_s:.3f}",
-                )
-            if not row.stamped:
-                direct_s = row.at_s
-
-    def _check_journaled(self, operation: Operation, now_s: float) -> None:
-        """After the healing every journaled write was applied, or lost to a later one."""
-        rows = self.history.key(operation.namespace, operation.key).rows
-        assert operation.version is not None
-        assert operation.token is not None
-        incarnation = self.history.delivered_in.get(operation.token)
-        if incarnation is not None and incarnation < self.history.incarnation:
-            return  # It was delivered to what a restored backup has taken back.
-        there = any(
-            row.version >= operation.version or row.value == operation.value for row in rows
-        )
-        if incarnation is None or not there:
-            self.violated(
-                "durability", now_s, f"{wrote(operation)} was journaled and never delivered"
-            )
 
     def converged(self, question: Question, reading: Reading, *, now_s: float) -> None:
         """Is this, long after the healing, what central holds."""

@@ -17,6 +17,7 @@ from atoll.core.model import Mutation, Read
 from atoll.simulator.checks import Checker
 from atoll.simulator.clients import Client, Notes
 from atoll.simulator.clock import SimClock
+from atoll.simulator.ending import check_history
 from atoll.simulator.facts import PlaceState, Violation
 from atoll.simulator.faults import Faults, Place
 from atoll.simulator.follower import Follower
@@ -151,7 +152,7 @@ class World:
         await self._wait(self.plan.settle_s + self._delivery_s(), [following])
         await self._check_healed()
         await self._cancel([following])
-        self.checker.check_history(now_s=self.loop.time())
+        check_history(self.checker, now_s=self.loop.time())
         return self._report()
 
     def _delivery_s(self) -> float:
