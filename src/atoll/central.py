@@ -251,7 +251,7 @@ class Central:
             raise LocationForgottenError(location=name)
         now_us = self.now_us()
         mutations = [
-            replace(mutation, stamp=_clamped(mutation.stamp, batch.heard_us, now_us=now_us))
+            mutation._replace(stamp=_clamped(mutation.stamp, batch.heard_us, now_us=now_us))
             for mutation in batch.mutations
         ]
         for mutation in mutations:

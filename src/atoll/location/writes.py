@@ -393,7 +393,7 @@ class Writes:
             knowledge.stamps.observe(version_known(held))
         stamps = knowledge.stamps.tick_many(now_us, len(batch.mutations))
         return tuple(
-            replace(mutation, stamp=stamps[i]) for i, mutation in enumerate(batch.mutations)
+            mutation._replace(stamp=stamps[i]) for i, mutation in enumerate(batch.mutations)
         )
 
     # Delivering.
