@@ -206,7 +206,7 @@ async def test_conditions_are_central_s_to_decide() -> None:
 
         assert caught.value.version_current == second.outcomes[0].version
         setup.a.wire.cut()
-        absent = replace(mutation, condition=Presence.ABSENT)
+        absent = mutation._replace(condition=Presence.ABSENT)
         with pytest.raises(CutOffError):
             await setup.a.keeper.write(replace(batch(b"3"), mutations=(absent,)))
 
