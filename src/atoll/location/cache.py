@@ -44,6 +44,8 @@ class CacheState:
     subscribed: dict[str, int] = field(default_factory=dict[str, int])
     lost_ms: int = NEVER
     """Knowledge from before this instant may be older than what was told before a loss."""
+    lost_sequence: int = 0
+    """What had been journaled by then: whether it has lost to something newer was forgotten."""
     central_us: int | None = None
     """Central time as it was known at `central_at_ms`."""
     central_at_ms: int = NEVER

@@ -110,14 +110,17 @@ class Knowledge:
         )
         self.recent.start_over(self.feed.applied)
         self.lost_ms = state.lost_ms
-        if lost or (not same_boot and state.lost_ms != NEVER):
+        self._lost_sequence = state.lost_sequence
+        if lost:
+            self._lose()
+        elif not same_boot and state.lost_ms != NEVER:
             self.lost_ms = self.time.elapsed_ms()
         self.stamps = HybridClock(
             node=journal.state.node or CENTRAL_NODE,
             floor=max(journal.state.stamp_floor, state.stamps),
         )
         for entry in journal.entries:
-            self.pin(entry, order_unknown=lost)
+            self.pin(entry, order_unknown=entry.sequence <= self._lost_sequence)
         self.save()
 
     def save(self) -> None:
@@ -130,6 +133,7 @@ class Knowledge:
             feed_instant_ms=self.feed.instant_ms,
             subscribed=self.feed.subscribed,
             lost_ms=self.lost_ms,
+            lost_sequence=self._lost_sequence,
             central_us=self.time.heard_us,
             central_at_ms=self.time.central_at_ms,
             looked=self.time.looked,
@@ -144,8 +148,13 @@ class Knowledge:
 
     def _lost(self, state: CacheState) -> CacheState:
         """Go on after the cache was lost: what comes next may be older than what was told."""
+        self._lose()
+        return replace(state, lost_ms=self.lost_ms, lost_sequence=self._lost_sequence)
+
+    def _lose(self) -> None:
+        """Take note that what was known before now is forgotten."""
         self.lost_ms = self.time.elapsed_ms()
-        return replace(state, lost_ms=self.lost_ms)
+        self._lost_sequence = self.journal.last_sequence
 
     def held(self, place: Place) -> Record | None:
         """Return what is held of a key; if that cannot be read, all that is held is lost."""
@@ -292,7 +301,7 @@ class Knowledge:
             self._retired = (*self._retired, self.incarnation)[-RETIRED_MAX:]
             self.cache.clear()
             self.new_epoch(0)
-            self.lost_ms = self.time.elapsed_ms()
+            self._lose()
         self.incarnation = incarnation
         self.save()
         if discard:
@@ -308,7 +317,7 @@ class Knowledge:
 
     def lose_order(self) -> None:
         """Note that what comes next may be older than what was told before now."""
-        self.lost_ms = self.time.elapsed_ms()
+        self._lose()
         self.save()
 
     def learn(self, place: Place, entry: Entry | None, *, position: Position, sent_ms: int) -> bool:
