@@ -434,3 +434,21 @@ async def test_matthew_michelle_and_lee() -> None:
         with pytest.raises(ConditionFailedError) as caught:
             await setup.d.keeper.write(replace(batch(b""), mutations=(lee,)))
         assert caught.value.version_current == later
+
+
+async def test_what_a_loss_left_without_order_stays_so_across_a_restart() -> None:
+    """A journaled write that may have lost is shown as such until its outcome is known."""
+    async with Setup() as setup:
+        setup.a.wire.writes_cut = True
+        await setup.a.write(b"pinned")
+        await setup.pass_time(1)
+        later = await setup.write(b"later")
+        assert value_of(await setup.a.read(at_least=later.position)) == b"later"
+        setup.a.wire.cut()
+
+        await setup.a.restart(cache_lost=True)
+        await setup.a.restart()
+        reading = await setup.a.read()
+
+        assert (value_of(reading), reading.journaled) == (b"pinned", True)
+        assert reading.order_unknown
