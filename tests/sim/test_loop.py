@@ -21,15 +21,18 @@ def test_an_idle_day_takes_seconds() -> None:
     """Three nodes that look around once a second all day long are simulated in seconds."""
 
     async def main(loop: VirtualLoop) -> int:
+        """What the loop runs."""
         looks = 0
 
         async def look_around() -> None:
+            """Look around once a second."""
             nonlocal looks
             while True:
                 await asyncio.sleep(1)  # noqa: TID251 - virtual
                 looks += 1
 
         async def look_around_all_day() -> None:
+            """Do so three times over, for a day."""
             async with asyncio.timeout(DAY_S), asyncio.TaskGroup() as group:
                 for _ in range(3):
                     group.create_task(look_around())
@@ -51,9 +54,11 @@ def order_of(seed: int) -> list[int]:
     """Let ten tasks become ready at the same time, and see in which order they run."""
 
     async def main(_: VirtualLoop) -> list[int]:
+        """What the loop runs."""
         order: list[int] = []
 
         async def note(number: int) -> None:
+            """Wait, then say which one it was."""
             await asyncio.sleep(1)  # noqa: TID251 - virtual
             order.append(number)
 
@@ -74,10 +79,12 @@ def test_a_frozen_life_stands_still_and_goes_on() -> None:
     """What becomes ready while a life is frozen runs when it is thawed, and not before."""
 
     async def main(loop: VirtualLoop) -> list[float]:
+        """What the loop runs."""
         woke_s: list[float] = []
         life = Life("frozen")
 
         async def sleep() -> None:
+            """Wait, then say when it is."""
             await asyncio.sleep(1)  # noqa: TID251 - virtual
             woke_s.append(loop.time())
 
@@ -97,9 +104,11 @@ def test_the_end_of_a_life_is_the_end_of_its_tasks_alone() -> None:
     """Tasks that a life started, and those that these started, end with it."""
 
     async def main(loop: VirtualLoop) -> tuple[bool, bool]:
+        """What the loop runs."""
         life = Life("ending")
 
         async def parent() -> None:
+            """Start a task of its own."""
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.Event().wait())
 
@@ -119,6 +128,7 @@ def test_waiting_for_what_cannot_come_is_an_error() -> None:
     """A run in which nothing can happen any more says so instead of hanging."""
 
     async def main(_: VirtualLoop) -> None:
+        """What the loop runs."""
         await asyncio.Event().wait()
 
     with pytest.raises(StuckError):
@@ -129,6 +139,7 @@ def test_clocks_drift_step_and_start_again() -> None:
     """A clock counts at its own rate; a step moves the wall alone, a reboot elapsed time alone."""
 
     async def main(loop: VirtualLoop) -> None:
+        """What the loop runs."""
         clock = SimClock(loop, rate=1.5, ahead_s=10, up_s=1)
         wall_us = clock.now_us()
 
