@@ -7,8 +7,8 @@ loses to an earlier one, whatever the clocks did.
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,11 +24,14 @@ from atoll.core.errors import (
     StoreError,
 )
 from atoll.core.limits import Limits
+from atoll.core.location_errors import LocationForgottenError, LocationUnknownError
 from atoll.core.model import (
     SYSTEM_NAMESPACE,
+    AtLeast,
     Batch,
     Entry,
     Include,
+    JournalToken,
     ListQuery,
     Mutation,
     Page,
@@ -43,13 +46,28 @@ from atoll.core.session import (
     Echo,
     Heartbeat,
     Hello,
+    JournalEmpty,
     Resumed,
     StartedOver,
     Subscribe,
     Subscribed,
     Upward,
 )
-from atoll.core.version import CENTRAL_NODE, HybridClock, version_at
+from atoll.core.version import (
+    CENTRAL_NODE,
+    HybridClock,
+    Version,
+    micros_of,
+    node_of,
+    version_at,
+)
+from atoll.registry import (
+    LOCATION_PREFIX,
+    Registered,
+    decode_registered,
+    delivered_key,
+    location_key,
+)
 from atoll.store.protocol import Store, SweepOrder, Swept
 
 SYSTEM_ENTRIES_MAX: Final = 10_000
@@ -67,6 +85,9 @@ SWEEP_ROUNDS_MAX: Final = 100
 
 DROPPED_KEPT_US: Final = 60_000_000
 """A dropped namespace is swept for this long, for writes that were under way when it went."""
+
+STAMP_AHEAD_US_MAX: Final = 1_000_000
+"""How far ahead of central's clock a location's stamp may lie; a location's clock runs behind."""
 
 US_PER_S: Final = 1_000_000
 
@@ -105,6 +126,17 @@ class Central:
         self._system: OrderedDict[str, Entry | None] = OrderedDict()
         self._system_writes = 0
         self._advanced = asyncio.Event()
+        # What was said before a restart is said again, so nothing of this is stored.
+        self._journals_empty_us: dict[str, int] = {}
+        self._now_us_last = micros_of(store.last_version)
+
+    def now_us(self) -> int:
+        """Return central time: the wall clock, but it stands still rather than go back.
+
+        So what was once judged expired never lives again.
+        """
+        self._now_us_last = max(self._now_us_last, self._clock.now_us())
+        return self._now_us_last
 
     @property
     def position(self) -> Position:
@@ -116,7 +148,10 @@ class Central:
     async def read(self, request: Read) -> Reading:
         """See `Upstream`."""
         assert len(request.keys) == 1, request.keys
-        if request.namespace == SYSTEM_NAMESPACE:
+        # Who states a bound or a position keeps what it reads, and must hear of what position it
+        # was true; the entries at hand do not say so to the letter while a write is under way.
+        loose = request.age_ms_max is None and request.at_least is None
+        if loose and request.namespace == SYSTEM_NAMESPACE:
             key = request.keys[0]
             position = self._store.position
             entry = await self._system_entry(key)
@@ -125,19 +160,31 @@ class Central:
 
     async def read_many(self, request: Read) -> Sequence[Reading]:
         """See `Upstream`."""
+        await self._require_delivered(request.at_least)
         found = await self._store.get(request.namespace, request.keys)
         _require_arrived(request.at_least, found.position)
         return [self._reading(entry, found.position) for entry in found.entries]
 
     async def list(self, query: ListQuery) -> Page:
         """See `Upstream`."""
-        page = await self._store.scan(query, now_us=self._clock.now_us())
+        await self._require_delivered(query.at_least)
+        page = await self._store.scan(query, now_us=self.now_us())
         _require_arrived(query.at_least, page.position)
         return page
 
     def _reading(self, entry: Entry | None, position: Position) -> Reading:
-        live = rules.is_live(entry, self._clock.now_us() / US_PER_S)
-        return Reading(entry=entry if live else None, position=position)
+        if rules.is_live(entry, self.now_us() / US_PER_S):
+            return Reading(entry=entry, position=position)
+        buried = None if entry is None else entry.version
+        return Reading(entry=None, position=position, buried=buried)
+
+    async def _require_delivered(self, at_least: AtLeast | None) -> None:
+        """Refuse to answer before a location has delivered what a request requires."""
+        if not isinstance(at_least, JournalToken):
+            return
+        entry = await self._system_entry(delivered_key(at_least.location))
+        if _number(entry) < at_least.sequence:
+            raise NotArrivedError(required=str(at_least), held=str(self._store.position))
 
     async def _system_entry(self, key: str) -> Entry | None:
         """Read an entry of the system namespace, from memory if nothing was written since."""
@@ -161,14 +208,15 @@ class Central:
         Raises:
             DeadlinePassedError: As there, like the others.
         """
-        now_us = self._clock.now_us()
-        if batch.deadline_us is not None and now_us > batch.deadline_us:
-            raise DeadlinePassedError(late_us=now_us - batch.deadline_us)
         if not batch.mutations:
             return Written(outcomes=(), position=self._store.position)
-        for mutation in batch.mutations:
-            if mutation.stamp is not None:
-                self._stamps.observe(mutation.stamp)
+        if any(mutation.stamp is not None for mutation in batch.mutations):
+            batch = await self._checked_delivery(batch)
+        now_us = self.now_us()
+        if batch.deadline_us is not None and now_us > batch.deadline_us:
+            raise DeadlinePassedError(late_us=now_us - batch.deadline_us)
+        if micros_of(batch.clock) <= now_us + STAMP_AHEAD_US_MAX:
+            self._stamps.observe(batch.clock)
         # No await between the stamps and the store's queue: their order is the commit order.
         versions = self._stamps.tick_many(now_us, len(batch.mutations))
         admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
@@ -182,6 +230,8 @@ class Central:
         except BaseException:
             admission.withdraw()
             raise
+        if batch.token is not None:
+            await self._note_delivered(batch.token)
         if batch.namespace == SYSTEM_NAMESPACE:
             self._system_writes += 1
             for mutation in batch.mutations:
@@ -190,11 +240,37 @@ class Central:
         advanced.set()
         return written
 
+    async def _checked_delivery(self, batch: Batch) -> Batch:
+        """Refuse a journal whose location may not deliver, and clamp stamps from the future."""
+        assert batch.identity is not None
+        name = batch.identity.origin
+        entry = await self._system_entry(location_key(name))
+        if entry is None or not isinstance(entry.value, bytes):
+            raise LocationUnknownError(location=name)
+        if decode_registered(entry.value).forgotten:
+            raise LocationForgottenError(location=name)
+        now_us = self.now_us()
+        mutations = [
+            mutation._replace(stamp=_clamped(mutation.stamp, batch.heard_us, now_us=now_us))
+            for mutation in batch.mutations
+        ]
+        for mutation in mutations:
+            if mutation.stamp is not None:
+                self._stamps.observe(mutation.stamp)
+        return replace(batch, mutations=mutations)
+
+    async def _note_delivered(self, token: JournalToken) -> None:
+        """Record how far a journal was delivered, before its location forgets the entry."""
+        key = delivered_key(token.location)
+        if _number(await self._system_entry(key)) < token.sequence:
+            mutation = Mutation(key=key, value=b"%d" % token.sequence)
+            await self.write(Batch(namespace=SYSTEM_NAMESPACE, mutations=(mutation,)))
+
     # The feed.
 
     async def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
         """See `Upstream`. The session lives until the caller closes this iterator."""
-        session = _Session(self._store, self._clock)
+        session = _Session(self._store, self.now_us, self._journals_empty_us)
         inbox: asyncio.Queue[Upward] = asyncio.Queue(SESSION_UPWARD_MAX)
         # The reader of `upward` is a task of its own, so that a silent sender holds up nothing.
         receiving = asyncio.create_task(_receive(upward, inbox))
@@ -232,11 +308,11 @@ class Central:
         total = Swept()
         for _ in range(SWEEP_ROUNDS_MAX):
             dropped = await self._dropped()
-            now_us = self._clock.now_us()
+            now_us = self.now_us()
             swept = await self._store.sweep(
                 SweepOrder(
                     now_us=now_us,
-                    tombstones_below=version_at(now_us, 0),
+                    tombstones_below=await self._tombstones_below(now_us),
                     outcomes_before_us=now_us - self._settings.outcomes_kept_s * US_PER_S,
                     log_rows_max=self._settings.log_rows_max,
                     dropped=tuple(dropped),
@@ -274,6 +350,35 @@ class Central:
                     )
             await self._clock.sleep(self._settings.sweep_interval_s)
 
+    async def locations(self) -> Sequence[Registered]:
+        """Return the registered locations, the forgotten among them."""
+        found: deque[Registered] = deque()
+        after: str | None = None
+        while True:
+            page = await self._store.scan(
+                ListQuery(
+                    namespace=SYSTEM_NAMESPACE,
+                    prefix=LOCATION_PREFIX,
+                    after=after,
+                    include=Include.VALUES,
+                    values_bytes_max=FEED_VALUE_BYTES_MAX,
+                ),
+                now_us=self.now_us(),
+            )
+            found.extend(decode_registered(item.value or b"") for item in page.items)
+            after = page.after
+            if after is None:
+                return found
+
+    async def _tombstones_below(self, now_us: int) -> Version:
+        """Return what is older than anything that a journal may still deliver."""
+        said_us = [
+            self._journals_empty_us.get(location.name, 0)
+            for location in await self.locations()
+            if not location.forgotten
+        ]
+        return version_at(min([now_us, *said_us]), 0)
+
     async def _dropped(self) -> dict[str, int]:
         """Return the dropped namespaces and when they were dropped."""
         page = await self._store.scan(
@@ -283,7 +388,7 @@ class Central:
                 include=Include.VALUES,
                 values_bytes_max=FEED_VALUE_BYTES_MAX,
             ),
-            now_us=self._clock.now_us(),
+            now_us=self.now_us(),
         )
         return {
             item.key.removeprefix(DROPPED_PREFIX): int(item.value or b"0") for item in page.items
@@ -327,9 +432,12 @@ class _Admission:
 class _Session:
     """Central's end of one session: what is subscribed, and how far it was told."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, now_us: Callable[[], int], journals_empty_us: dict[str, int]
+    ) -> None:
         self._store = store
-        self._clock = clock
+        self._now_us = now_us
+        self._journals_empty_us = journals_empty_us
         self._told = store.position
         self._namespaces: set[str] = set()
 
@@ -379,8 +487,11 @@ class _Session:
                 yield Echo(
                     instant_ms=instant_ms,
                     position=self._told,
-                    central_us=self._clock.now_us(),
+                    central_us=self._now_us(),
                 )
+            case JournalEmpty(location=location, as_of_us=as_of_us):
+                said_us = self._journals_empty_us.get(location, 0)
+                self._journals_empty_us[location] = max(said_us, as_of_us)
 
 
 def _changed(namespace: str, entry: Entry, end: Position) -> Changed:
@@ -402,9 +513,21 @@ async def _receive(upward: AsyncIterator[Upward], inbox: asyncio.Queue[Upward]) 
         await inbox.put(message)
 
 
-def _require_arrived(at_least: Position | None, held: Position) -> None:
+def _number(entry: Entry | None) -> int:
+    """Read an entry that holds a number; what is not there counts as 0."""
+    return int(entry.value) if entry is not None and isinstance(entry.value, bytes) else 0
+
+
+def _clamped(stamp: Version | None, heard_us: int | None, *, now_us: int) -> Version | None:
+    """Take a stamp back that lies too far ahead: to what its location had surely heard."""
+    if stamp is None or micros_of(stamp) <= now_us + STAMP_AHEAD_US_MAX:
+        return stamp
+    return version_at(min(heard_us or now_us, now_us), node_of(stamp))
+
+
+def _require_arrived(at_least: AtLeast | None, held: Position) -> None:
     """Refuse to answer from before the position that a request requires."""
-    if at_least is not None and (
+    if isinstance(at_least, Position) and (
         at_least.incarnation != held.incarnation or at_least.sequence > held.sequence
     ):
         raise NotArrivedError(required=str(at_least), held=str(held))

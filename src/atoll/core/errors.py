@@ -19,7 +19,7 @@
             RewriteTooSoonError, TooManyNamespacesError
         UnavailableError             cannot be answered now; later it may
             NotArrivedError, DeadlinePassedError, OutcomeForgottenError, PositionTooOldError
-            StoppingError
+            StoppingError, and those of `core.location_errors`
         StoreError                   the store cannot do what it must
             DiskFullError, StoreInUseError, StoreNotFoundError, StoreExistsError,
             SchemaTooNewError, SealingKeyMissingError, SealingKeyWrongError, CorruptDataError

@@ -12,13 +12,14 @@ from enum import StrEnum
 from typing import Final, NamedTuple, Protocol, Self
 
 from atoll.core.errors import ParameterInvalidError
-from atoll.core.version import Version
+from atoll.core.version import NO_VERSION, Version
 
 SYSTEM_NAMESPACE: Final = "0" * 32
 """The reserved namespace in which accounts, tokens, namespaces and settings are entries."""
 
 INCARNATION_HEX_DIGITS: Final = 16
 SEQUENCE_DIGITS_MAX: Final = 18
+JOURNAL_MARK: Final = "j-"
 
 VALUE_INLINE_BYTES_MAX: Final = 2**20
 """Larger values are handed around as a `LargeValue`, so that few of them are in memory at once."""
@@ -57,6 +58,54 @@ class Position:
             given=text,
             rule="Pass the Atoll-Position of an earlier answer, unchanged.",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalToken:
+    """A place in a location's journal: what a write that was only journaled answers with.
+
+    It is met at that location at once, and elsewhere once the journal was delivered that far.
+    """
+
+    location: str
+    sequence: int
+
+    def __str__(self) -> str:
+        """Encode for a header; no position has the letter in front."""
+        return f"{JOURNAL_MARK}{self.location}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Decode what `str` wrote.
+
+        Raises:
+            ParameterInvalidError: `text` is not a place in a journal.
+        """
+        location, dash, tail = text.removeprefix(JOURNAL_MARK).rpartition("-")
+        if (
+            text.startswith(JOURNAL_MARK)
+            and dash
+            and location
+            and 0 < len(tail) <= SEQUENCE_DIGITS_MAX
+            and tail.isascii()
+            and tail.isdecimal()
+        ):
+            return cls(location=location, sequence=int(tail))
+        raise ParameterInvalidError(
+            name="position",
+            given=text,
+            rule="Pass the Atoll-Position of an earlier answer, unchanged.",
+        )
+
+
+AtLeast = Position | JournalToken
+
+
+def parse_at_least(text: str) -> AtLeast:
+    """Read what `Atoll-At-Least` carries; see the two `parse` for the errors."""
+    if text.startswith(JOURNAL_MARK):
+        return JournalToken.parse(text)
+    return Position.parse(text)
 
 
 class LargeValue(Protocol):
@@ -146,6 +195,14 @@ class Batch:
     """Central time after which central refuses the batch instead of applying it."""
     rate_limited: bool = False
     """Whether the rule of one write a second per key counts here; see `Limits`."""
+    journal_allowed: bool = True
+    """Whether a location that cannot reach central may take it into its journal."""
+    clock: Version = NO_VERSION
+    """The sender's hybrid clock: whoever receives the batch stamps later than this."""
+    token: JournalToken | None = None
+    """The journal entry that this batch delivers; its mutations carry their stamps."""
+    heard_us: int | None = None
+    """With stamps: the last central time that the location had heard when it gave them."""
 
 
 class OutcomeKind(StrEnum):
@@ -174,7 +231,20 @@ class Written:
     position: Position
     """Knowledge at or after this position includes the batch."""
     repeated: bool = False
-    """The batch had been applied before; these are its first outcomes."""
+    """The batch had been applied before; these are its first outcomes.
+
+    Each `Outcome.current` is then what is there now, and `None` says that nothing is.
+    """
+    token: JournalToken | None = None
+    """Set when the batch is in a location's journal and central has not seen it yet.
+
+    The outcomes are then what the location expects, and `position` says nothing.
+    """
+
+    @property
+    def journaled(self) -> bool:
+        """Whether only the location that answered has it."""
+        return self.token is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +255,28 @@ class Read:
     keys: Sequence[str]
     age_ms_max: int | None = None
     """How old the knowledge may be. `None`: the namespace's own bound; 0: ask central."""
-    at_least: Position | None = None
-    """Only knowledge at or after this position will do."""
+    stale_ms_max: int | None = None
+    """How far beyond its bound an answer may be where central cannot be asked.
+
+    `None`: any; 0: rather refuse.
+    """
+    at_least: AtLeast | None = None
+    """Only knowledge at or after this place will do."""
+
+
+class CacheStatus(StrEnum):
+    """How a node came by an answer."""
+
+    HIT = "hit"
+    MISS = "miss"
+    """It asked further up, or is central."""
+    STALE = "stale"
+    """Held, and older than the bound or known to be superseded, but central cannot be asked."""
+    NEGATIVE = "negative"
+    """Held, and what is held is that the key is missing."""
+
+
+CENTRAL_NAME: Final = "central"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +285,25 @@ class Reading:
 
     entry: Entry | None
     position: Position
-    age_ms: int = 0
-    """How old, at most, this knowledge was when the request arrived."""
+    """Says nothing if `token` is set."""
+    age_ms: int | None = 0
+    """How old, at most, this knowledge was when the request arrived; `None`: nobody can say."""
+    stale: bool = False
+    """It is past the bound asked for, or known to be superseded, and central was out of reach."""
+    order_unknown: bool = False
+    """The node lost its cache or its upstream: it may have told of something newer before."""
+    token: JournalToken | None = None
+    """Set when this is a write that central has not acknowledged yet."""
+    buried: Version | None = None
+    """The version of the tombstone or of what has expired, where one is known, for nodes below."""
+    cache: CacheStatus = CacheStatus.MISS
+    node: str = CENTRAL_NAME
+    """Who answered."""
+
+    @property
+    def journaled(self) -> bool:
+        """Whether this is a write that central has not acknowledged yet."""
+        return self.token is not None
 
 
 class Include(StrEnum):
@@ -219,7 +326,7 @@ class ListQuery:
     include: Include = Include.KEYS
     values_bytes_max: int = 0
     """With `Include.VALUES`: end the page before its values exceed this, one entry at least."""
-    at_least: Position | None = None
+    at_least: AtLeast | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

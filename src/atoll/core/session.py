@@ -35,6 +35,15 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEmpty:
+    """Says that whatever a location will ever deliver is stamped later than this."""
+
+    location: str
+    as_of_us: int
+    """Central time, in microseconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartedOver:
     """The session begins anew at `position`: nothing is subscribed any more."""
 
@@ -74,11 +83,11 @@ class Echo:
 
     instant_ms: int
     position: Position
-    central_us: int
-    """Central time, in microseconds since the Unix epoch."""
-    age_ms: int = 0
-    """How old the upstream's own knowledge was; 0 at central."""
+    central_us: int | None
+    """Central time, in microseconds since the Unix epoch; `None` at a location without one."""
+    age_ms: int | None = 0
+    """How old the upstream's own knowledge was; 0 at central, `None` where nobody can say."""
 
 
-Upward = Subscribe | Heartbeat
+Upward = Subscribe | Heartbeat | JournalEmpty
 Downward = StartedOver | Resumed | Subscribed | Changed | Echo

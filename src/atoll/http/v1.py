@@ -219,11 +219,9 @@ class V1:
         bound = age_ms_max(request.headers.get(b"cache-control"))
         reading = await self._values.read(request, age_ms_max=bound)
         entry = reading.entry
-        headers = [
-            at_position(reading.position),
-            (b"age", b"%d" % -(-reading.age_ms // 1000)),
-            (b"cache-status", self._cache_status),
-        ]
+        headers = [at_position(reading.position), (b"cache-status", self._cache_status)]
+        if reading.age_ms is not None:
+            headers.append((b"age", b"%d" % -(-reading.age_ms // 1000)))
         if entry is None or entry.value is None:
             answer = self.refuse(request, KeyNotFoundError())
             answer.headers += headers

@@ -65,6 +65,20 @@ class MemoryStore:
         self._last_version = NO_VERSION
         self._origins: dict[str, _Origin] = {}
 
+    def copy(self, *, incarnation: int) -> "MemoryStore":
+        """Return what a backup taken now would be restored to."""
+        copy = MemoryStore(incarnation=incarnation)
+        copy._entries = dict(self._entries)
+        copy._log = list(self._log)
+        copy._sequence = self._sequence
+        copy._log_start = self._log_start
+        copy._last_version = self._last_version
+        copy._origins = {
+            name: _Origin(origin.lowest_unresolved, dict(origin.by_name))
+            for name, origin in self._origins.items()
+        }
+        return copy
+
     @property
     def position(self) -> Position:
         """See `Store`."""

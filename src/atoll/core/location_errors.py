@@ -1,0 +1,82 @@
+"""The errors of locations, a part of the tree in `core.errors`.
+
+All but one are kinds of `UnavailableError`: what cannot be done now may be done later. A location
+that was forgotten stays so, and its journal is set aside.
+"""
+
+from atoll.core.errors import AtollError, UnavailableError
+
+
+class UnreachableError(UnavailableError):
+    """The upstream did not answer."""
+
+    code = "unreachable"
+
+    def __init__(self, *, sent: bool) -> None:
+        self.sent = sent
+        """Whether the request may have reached it."""
+        super().__init__(
+            "the node that this one reads through did not answer"
+            if sent
+            else "the node that this one reads through cannot be reached; nothing was sent to it"
+        )
+
+
+class CutOffError(UnavailableError):
+    """Central cannot be asked, and what is held here is no answer to this request."""
+
+    code = "cut_off"
+
+    def __init__(self, *, detail: str, sent: bool = False) -> None:
+        self.detail = detail
+        self.sent = sent
+        """Whether the request may have reached central all the same."""
+        super().__init__(f"this location cannot reach central now: {detail}")
+
+
+class OutcomeUnknownError(UnavailableError):
+    """A write that is never journaled was sent, and no answer came."""
+
+    code = "outcome_unknown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "central did not answer in time, so the write may have been applied or not. Read the"
+            " key before you write again, or repeat the request under its Idempotency-Key."
+        )
+
+
+class JournalFullError(UnavailableError):
+    """The location's journal has no room; the write was not taken."""
+
+    code = "journal_full"
+
+    def __init__(self, *, size_bytes_max: int) -> None:
+        self.size_bytes_max = size_bytes_max
+        super().__init__(
+            "central cannot be reached and this location's journal is full"
+            f" ({size_bytes_max} bytes); the write was not taken"
+        )
+
+
+class LocationUnknownError(UnavailableError):
+    """A journal came from a location that is not registered; it registers and sends again."""
+
+    code = "location_unknown"
+
+    def __init__(self, *, location: str) -> None:
+        self.location = location
+        super().__init__(f"location {location!r} is not registered here")
+
+
+class LocationForgottenError(AtollError):
+    """A journal came from a location that was forgotten; nothing of it is applied."""
+
+    code = "location_forgotten"
+
+    def __init__(self, *, location: str) -> None:
+        self.location = location
+        super().__init__(
+            f"location {location!r} was forgotten: what its journal still holds is not applied,"
+            " because deletions that are newer may have been removed since"
+        )

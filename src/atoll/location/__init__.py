@@ -1,0 +1,1 @@
+"""A location: an `Upstream` made of a cache, a journal and another `Upstream`."""

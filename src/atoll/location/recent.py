@@ -1,0 +1,43 @@
+"""The changes that the feed told of lately, so that what was read before them is known as old."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from atoll.core.version import Version
+
+
+class RecentChanges:
+    """The latest change of each key that changed lately, bounded in number.
+
+    `floor` says how far back it reaches: of changes up to there it may have forgotten some.
+    """
+
+    def __init__(self, count_max: int) -> None:
+        """Remember `count_max` keys at most."""
+        self._count_max = count_max
+        self._latest: OrderedDict[tuple[str, str], tuple[int, Version]] = OrderedDict()
+        self.floor = 0
+
+    def start_over(self, floor: int) -> None:
+        """Forget everything: nothing is known of changes up to `floor`."""
+        self._latest.clear()
+        self.floor = floor
+
+    def note(self, namespace: str, key: str, *, sequence: int, version: Version) -> None:
+        """Remember a change, and let go of the oldest."""
+        self._latest.pop((namespace, key), None)
+        self._latest[namespace, key] = (sequence, version)
+        if len(self._latest) > self._count_max:
+            _, (dropped, _) = self._latest.popitem(last=False)
+            self.floor = dropped
+
+    def changed_after(self, namespace: str, key: str, sequence: int) -> bool:
+        """Whether a change of the key behind `sequence` is remembered."""
+        latest = self._latest.get((namespace, key))
+        return latest is not None and latest[0] > sequence
+
+    def after(self, sequence: int) -> Iterator[tuple[str, str, int, Version]]:
+        """Yield what changed behind `sequence`, in the order of the log."""
+        for (namespace, key), (at, version) in self._latest.items():
+            if at > sequence:
+                yield namespace, key, at, version

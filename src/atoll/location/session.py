@@ -1,0 +1,270 @@
+"""The session with the upstream: what is subscribed, heartbeats, and what the feed tells.
+
+One task opens a session, follows it until it ends or goes silent, and opens the next. What comes
+down is applied in its order; nothing of an ended session is applied later.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from atoll.clock import Clock
+from atoll.core.errors import AtollError
+from atoll.core.model import SYSTEM_NAMESPACE, Position
+from atoll.core.session import (
+    Changed,
+    Downward,
+    Echo,
+    Heartbeat,
+    Hello,
+    Resumed,
+    StartedOver,
+    Subscribe,
+    Subscribed,
+    Upward,
+)
+from atoll.location.children import Children
+from atoll.location.knowledge import Knowledge
+from atoll.location.link import Link, retrieve
+
+UPWARD_MAX: Final = 1000
+"""How many messages wait to go up; who fills that has lost its upstream and opens anew."""
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How a session keeps time."""
+
+    heartbeat_s: float = 1.0
+    """Between heartbeats. With a live feed, what is held is about this old."""
+    silence_s: float = 10.0
+    """After so long without a word a session is given up."""
+    reconnect_s: float = 1.0
+    """Between the end of a session and the next."""
+
+
+class SessionBrokenError(AtollError):
+    """What came down belongs to no session that counts, so a new one is opened."""
+
+    code = "session_broken"
+
+
+class Session:
+    """This location's end of the session with its upstream."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        link: Link,
+        *,
+        clock: Clock,
+        settings: SessionSettings,
+        on_heartbeat: Callable[[], Upward | None],
+    ) -> None:
+        """Follow `link`'s upstream into `knowledge`.
+
+        Args:
+            knowledge: Where what the feed tells goes.
+            link: Whose upstream is followed.
+            clock: What heartbeats are timed by.
+            settings: How often, and how long.
+            on_heartbeat: Asked with each heartbeat what else there is to say.
+        """
+        self._knowledge = knowledge
+        self._link = link
+        self._clock = clock
+        self._settings = settings
+        self._on_heartbeat = on_heartbeat
+        self.children = Children(knowledge, self)
+        self._wanted: set[str] = {SYSTEM_NAMESPACE, *knowledge.feed.subscribed}
+        self._requested: set[str] = set()
+        self._upward: asyncio.Queue[Upward] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session is open, as far as is known here."""
+        return self._upward is not None
+
+    def want(self, namespace: str) -> None:
+        """See `Above`."""
+        self._wanted.add(namespace)
+        self._request(namespace)
+
+    def send(self, message: Upward) -> None:
+        """See `Above`."""
+        if self._upward is not None and not self._upward.full():
+            self._upward.put_nowait(message)
+
+    def _request(self, namespace: str) -> None:
+        """Subscribe in the session that is open, once."""
+        if (
+            self._upward is not None
+            and not self._upward.full()
+            and namespace not in self._requested
+            and namespace not in self._knowledge.feed.subscribed
+        ):
+            self._requested.add(namespace)
+            self._upward.put_nowait(Subscribe(namespace=namespace))
+
+    def _request_all(self) -> None:
+        for namespace in sorted(self._wanted | self.children.pending()):
+            self._request(namespace)
+
+    def end(self) -> None:
+        """End the session that is open; the next one is opened by and by."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def run(self) -> None:
+        """Hold a session with the upstream, again and again, until cancelled."""
+        while True:
+            self._running = asyncio.create_task(self._follow())
+            try:
+                await asyncio.wait({self._running})
+            finally:
+                self._running.cancel()
+            if not self._running.cancelled():
+                self._running.result()  # An error that no session should end with ends all.
+            await self._clock.sleep(self._settings.reconnect_s)
+
+    async def _follow(self) -> None:
+        """Hold one session until it ends."""
+        upward: asyncio.Queue[Upward] = asyncio.Queue(UPWARD_MAX)
+        feed, position = self._knowledge.feed, self._knowledge.position
+        known = self._knowledge.incarnation is not None
+        hello = Hello(
+            resume_after=position if known else None, namespaces=frozenset(feed.subscribed)
+        )
+        stream = self._link.upstream.follow(hello, _drain(upward))
+        self._requested.clear()
+        self._upward = upward
+        beating = asyncio.create_task(self._beat(upward))
+        arriving: asyncio.Future[Downward] | None = None
+        try:
+            while True:
+                arriving = asyncio.ensure_future(anext(stream))
+                await self._arrival(arriving)
+                self._apply(arriving.result())
+        except StopAsyncIteration:
+            log.debug("session_ended", location=self._knowledge.name)
+        except (AtollError, TimeoutError) as error:
+            log.debug("session_failed", location=self._knowledge.name, reason=str(error))
+        finally:
+            beating.cancel()
+            if self._upward is upward:
+                self._upward = None
+            await _close(stream, arriving)
+
+    async def _arrival(self, arriving: "asyncio.Future[Downward]") -> None:
+        """Wait for a message, but not for ever.
+
+        Raises:
+            TimeoutError: The upstream went silent.
+        """
+        alarm = asyncio.ensure_future(self._clock.sleep(self._settings.silence_s))
+        either: set[asyncio.Future[Downward] | asyncio.Future[None]] = {arriving, alarm}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+        if not arriving.done():
+            raise TimeoutError
+
+    async def _beat(self, upward: asyncio.Queue[Upward]) -> None:
+        """Send heartbeats."""
+        while True:
+            if not upward.full():
+                self._request_all()
+                instant_ms = self._knowledge.time.elapsed_ms()
+                upward.put_nowait(Heartbeat(instant_ms=instant_ms))
+                more = self._on_heartbeat()
+                if more is not None:
+                    self.send(more)
+            await self._clock.sleep(self._settings.heartbeat_s)
+
+    # What comes down.
+
+    def _apply(self, message: Downward) -> None:
+        """Apply one message."""
+        knowledge = self._knowledge
+        match message:
+            case StartedOver(position=position):
+                self._meet(position)
+                knowledge.new_epoch(position.sequence)
+                self.children.start_over()
+                self._requested.clear()
+                self._request_all()
+            case Resumed():
+                self._request_all()
+            case Subscribed(namespace=namespace, position=position):
+                self._meet(position)
+                # Of two acknowledgements in one epoch the first covers more, and is as true.
+                knowledge.feed.subscribed.setdefault(namespace, position.sequence)
+                knowledge.feed.told = max(knowledge.feed.told, position.sequence)
+                self._requested.discard(namespace)
+                knowledge.save()
+                self.children.acknowledged(namespace)
+            case Changed():
+                self._change(message)
+            case Echo():
+                self._echo(message)
+
+    def _meet(self, position: Position) -> None:
+        """Refuse to go on with a session of an incarnation that is over."""
+        if not self._knowledge.meet(position.incarnation):
+            raise SessionBrokenError
+
+    def _change(self, message: Changed) -> None:
+        self._meet(message.position)
+        sequence = message.position.sequence
+        if sequence <= self._knowledge.feed.told:
+            return
+        held = self._knowledge.change(
+            (message.namespace, message.entry.key),
+            message.entry,
+            sequence=sequence,
+            value_included=message.value_included,
+        )
+        self.children.change(
+            message.namespace,
+            message.entry,
+            message.position,
+            value=held and message.value_included,
+        )
+
+    def _echo(self, echo: Echo) -> None:
+        self._meet(echo.position)
+        feed = self._knowledge.feed
+        if echo.age_ms is None:
+            feed.vouch(echo.position.sequence)
+        else:
+            feed.echo(instant_ms=echo.instant_ms - echo.age_ms, sequence=echo.position.sequence)
+        if echo.central_us is not None:
+            self._knowledge.time.heard(echo.central_us)
+        self._knowledge.save()
+
+
+async def _drain(upward: asyncio.Queue[Upward]) -> AsyncIterator[Upward]:
+    """Yield what is to go up."""
+    while True:
+        yield await upward.get()
+
+
+async def _close(
+    stream: AsyncIterator[Downward], arriving: "asyncio.Future[Downward] | None"
+) -> None:
+    """Close a stream, which must not be waited on any more by then."""
+    if arriving is not None and not arriving.done():
+        arriving.add_done_callback(retrieve)
+        arriving.cancel()
+        await asyncio.wait({arriving})
+    if isinstance(stream, AsyncGenerator):
+        with contextlib.suppress(AtollError):
+            await stream.aclose()

@@ -1,0 +1,283 @@
+"""What truly happened: every change that central's store committed, and when.
+
+The checkers believe this and what clients were told, and nothing else.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from atoll.core.errors import DiskFullError
+from atoll.core.model import (
+    Batch,
+    JournalToken,
+    ListQuery,
+    OutcomeKind,
+    Page,
+    Position,
+    Written,
+)
+from atoll.core.version import Version, Versions
+from atoll.store.memory import MemoryStore
+from atoll.store.protocol import Admit, Changes, Found, SweepOrder, Swept, Usage
+
+NEVER_S: Final = float("inf")
+NO_SEQUENCE: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One committed change of one key. The first of every key says that it was missing."""
+
+    at_s: float
+    """True time of the commit."""
+    sequence: int
+    version: int
+    value: bytes | None
+    expiration: int | None
+    stamped: bool
+    """Whether a location had given the version when it journaled the write."""
+    identity: tuple[str, bytes] | None
+
+
+MISSING: Final = Row(
+    at_s=0.0, sequence=0, version=0, value=None, expiration=None, stamped=False, identity=None
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A row, and until when it was the key's latest."""
+
+    row: Row
+    until_s: float
+    until_sequence: int
+
+
+class KeyHistory:
+    """The rows of one key, in the order of their commits."""
+
+    __slots__ = ("_sequences", "_spans_of_value", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = [MISSING]
+        self._sequences: list[int] = [0]
+
+    def append(self, row: Row) -> None:
+        """Take in a commit."""
+        self.rows.append(row)
+        self._sequences.append(row.sequence)
+
+    def span(self, index: int) -> Span:
+        """Return one row with its end."""
+        later = self.rows[index + 1] if index + 1 < len(self.rows) else None
+        return Span(
+            row=self.rows[index],
+            until_s=NEVER_S if later is None else later.at_s,
+            until_sequence=NO_SEQUENCE if later is None else later.sequence,
+        )
+
+    def at(self, sequence: int) -> Span:
+        """Return what was true at a place in the log."""
+        return self.span(bisect_right(self._sequences, sequence) - 1)
+
+    def spans(self) -> Iterator[Span]:
+        """Yield every row with its end."""
+        return (self.span(index) for index in range(len(self.rows)))
+
+    def copy_until(self, sequence: int) -> "KeyHistory":
+        """Return the history that a backup taken at `sequence` holds."""
+        copy = KeyHistory()
+        for row in self.rows[1:]:
+            if row.sequence <= sequence:
+                copy.append(row)
+        return copy
+
+
+class History:
+    """All keys, for each incarnation of central's store."""
+
+    def __init__(self) -> None:
+        self.incarnation = 1
+        self.commits = 0
+        self.sweeps_removed = 0
+        self.end_sequence = 0
+        self._keys: dict[int, dict[tuple[str, str], KeyHistory]] = {1: {}}
+        self._identities: dict[tuple[str, bytes], int] = {}
+        self.trace: list[str] | None = None
+        """A line for everything that happens, if somebody wants to read it."""
+        self.delivered: dict[JournalToken, dict[str, int]] = {}
+        """What central decided of journaled writes: for each key the version that came of it."""
+        self.delivered_in: dict[JournalToken, int] = {}
+        """The incarnation that they were delivered to first, which a restore may end."""
+        self.applied_twice: list[str] = []
+        self.out_of_order: list[str] = []
+
+    def say(self, now_s: float, what: str) -> None:
+        """Note something for who reads along."""
+        if self.trace is not None:
+            self.trace.append(f"{now_s:10.4f} {what}")
+
+    def key(self, namespace: str, key: str, incarnation: int | None = None) -> KeyHistory:
+        """Return the history of one key, empty if nothing was written."""
+        keys = self._keys[self.incarnation if incarnation is None else incarnation]
+        history = keys.get((namespace, key))
+        if history is None:
+            history = keys[namespace, key] = KeyHistory()
+        return history
+
+    def knows(self, incarnation: int) -> bool:
+        """Whether central ever had this incarnation."""
+        return incarnation in self._keys
+
+    def keys(self) -> Collection[tuple[str, str]]:
+        """Every key that was asked about or written, in this incarnation."""
+        return self._keys[self.incarnation].keys()
+
+    def commit(self, namespace: str, key: str, row: Row) -> None:
+        """Take in a change."""
+        self.commits += 1
+        self.end_sequence = max(self.end_sequence, row.sequence)
+        history = self.key(namespace, key)
+        last = history.rows[-1]
+        if row.version <= last.version:
+            self.out_of_order.append(
+                f"{key}: version {row.version} was applied over {last.version}, which is later"
+            )
+        history.append(row)
+        self.say(row.at_s, f"central commits {key} {row}")
+
+    def applied(self, identity: tuple[str, bytes]) -> None:
+        """Note that a batch was applied, which happens once for an identity."""
+        if identity in self._identities:
+            self.applied_twice.append(f"the batch {identity[0]} {identity[1].hex()}")
+        self._identities[identity] = self.end_sequence
+
+    def restored(self, sequence: int) -> int:
+        """Go back to a backup that was taken at `sequence`; return the new incarnation."""
+        old = self._keys[self.incarnation]
+        self.incarnation += 1
+        self._keys[self.incarnation] = {
+            at: history.copy_until(sequence) for at, history in old.items()
+        }
+        self._identities = {name: at for name, at in self._identities.items() if at <= sequence}
+        self.end_sequence = sequence
+        return self.incarnation
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk:
+    """How central's disk behaves."""
+
+    commit_s: float = 0.002
+    full: float = 0.0
+    """How likely a commit finds no room."""
+
+
+class RecordedStore:
+    """See `Store`: a store in memory that takes its time and tells the history what it did."""
+
+    def __init__(
+        self, inner: MemoryStore, history: History, loop: asyncio.AbstractEventLoop, random: Random
+    ) -> None:
+        self._inner = inner
+        self._history = history
+        self._loop = loop
+        self._random = random
+        self._turn = asyncio.Lock()
+        self.disk = Disk()
+
+    @property
+    def position(self) -> Position:
+        """See `Store`."""
+        return self._inner.position
+
+    @property
+    def last_version(self) -> Version:
+        """See `Store`."""
+        return self._inner.last_version
+
+    async def _wait(self) -> None:
+        seconds = self.disk.commit_s * self._random.random()
+        await asyncio.sleep(seconds)  # noqa: TID251 - virtual seconds
+
+    async def get(self, namespace: str, keys: Sequence[str]) -> Found:
+        """See `Store`."""
+        return await self._inner.get(namespace, keys)
+
+    async def apply(
+        self,
+        batch: Batch,
+        versions: Versions,
+        *,
+        now_us: int,
+        admit: Admit | None = None,
+    ) -> Written:
+        """See `Store`. Batches commit in the order of the calls, as there.
+
+        Raises:
+            DiskFullError: As there, like the others.
+        """
+        async with self._turn:
+            await self._wait()
+            if self.disk.full and self._random.random() < self.disk.full:
+                raise DiskFullError
+            written = await self._inner.apply(batch, versions, now_us=now_us, admit=admit)
+            if not written.repeated:
+                await self._record(batch, written)
+            if batch.token is not None:
+                self._history.delivered[batch.token] = {
+                    mutation.key: outcome.version
+                    for mutation, outcome in zip(batch.mutations, written.outcomes, strict=True)
+                }
+                self._history.delivered_in[batch.token] = self._history.incarnation
+        await self._wait()
+        return written
+
+    async def _record(self, batch: Batch, written: Written) -> None:
+        """Tell the history what is there now that was not there before."""
+        identity = None
+        if batch.identity is not None:
+            identity = (batch.identity.origin, batch.identity.name)
+            self._history.applied(identity)
+        last_of_key = {mutation.key: i for i, mutation in enumerate(batch.mutations)}
+        found = await self._inner.get(batch.namespace, list(last_of_key))
+        for entry, i in zip(found.entries, last_of_key.values(), strict=True):
+            mutation, outcome = batch.mutations[i], written.outcomes[i]
+            if outcome.kind is not OutcomeKind.APPLIED or entry is None:
+                continue
+            row = Row(
+                at_s=self._loop.time(),
+                sequence=entry.sequence,
+                version=entry.version,
+                value=mutation.value,
+                expiration=mutation.expiration,
+                stamped=mutation.stamp is not None,
+                identity=identity,
+            )
+            self._history.commit(batch.namespace, mutation.key, row)
+
+    async def scan(self, query: ListQuery, *, now_us: int) -> Page:
+        """See `Store`."""
+        return await self._inner.scan(query, now_us=now_us)
+
+    async def changes(self, after: Position, *, limit: int) -> Changes:
+        """See `Store`."""
+        return await self._inner.changes(after, limit=limit)
+
+    async def usage(self, namespace: str, *, now_us: int) -> Usage:
+        """See `Store`."""
+        return await self._inner.usage(namespace, now_us=now_us)
+
+    async def sweep(self, order: SweepOrder) -> Swept:
+        """See `Store`."""
+        swept = await self._inner.sweep(order)
+        self._history.sweeps_removed += swept.removed
+        return swept
+
+    async def close(self) -> None:
+        """See `Store`."""
+        await self._inner.close()

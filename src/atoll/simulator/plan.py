@@ -1,0 +1,117 @@
+"""From a seed to a world: which nodes, how far apart, how often what goes wrong."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from atoll.simulator.facts import DRIFT_MAX
+
+CENTRAL: Final = "central"
+NAMES: Final = ("LHR", "IAD", "SIN", "GRU")
+NAMESPACES: Final = ("a" * 32, "b" * 32)
+KEYS: Final = ("k1", "k2", "k3", "k4", "k5")
+
+FAULTS: Final = {
+    "cut": 10,
+    "weather": 6,
+    "slow": 3,
+    "freeze": 3,
+    "crash": 5,
+    "reboot": 3,
+    "crash central": 3,
+    "restore": 1,
+    "step": 2,
+    "break": 5,
+    "feed cut": 6,
+    "evict": 10,
+    "evict much": 6,
+    "disk full": 1,
+    "journal disk": 2,
+    "switch": 2,
+}
+"""How often each kind of fault is drawn, in comparison."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationPlan:
+    """One location."""
+
+    name: str
+    above: tuple[str, ...]
+    """Its upstreams, nearest first, central last."""
+    rate: float
+    """How many seconds its clocks count for a true one."""
+    ahead_s: float
+    """How far its wall clock is ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a seed decides before a run begins."""
+
+    seed: int
+    locations: tuple[LocationPlan, ...]
+    keys: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    clients: int
+    """At each place."""
+    think_s: float
+    """Mean pause of a client."""
+    safety_s: float
+    """How long things go wrong."""
+    settle_s: float
+    """How long after the healing everything must be right."""
+    fault_every_s: float
+    """Mean time between faults."""
+    delay_s: float
+    """The least time between central and a location."""
+    grain_s: float
+    """Messages arrive at multiples of this; 0 for whenever."""
+    log_rows_max: int
+    writes: float
+    """The part of what clients ask that writes."""
+    faults: tuple[tuple[str, int], ...]
+
+
+def draw(seed: int, *, locations: int | None = None) -> Plan:
+    """Draw a plan.
+
+    Args:
+        seed: Decides everything.
+        locations: How many locations; `None` to draw that too.
+    """
+    random = Random(f"plan {seed}")
+    count = random.choice((1, 2, 2, 3, 3, 4)) if locations is None else locations
+    drawn: list[LocationPlan] = []
+    for name in NAMES[:count]:
+        above: tuple[str, ...] = (CENTRAL,)
+        if drawn and random.random() < 0.5:  # noqa: PLR2004 - a fair coin
+            parent = random.choice(drawn)
+            above = (parent.name, *parent.above)
+        drawn.append(
+            LocationPlan(
+                name=name,
+                above=above,
+                rate=1 + random.uniform(-DRIFT_MAX, DRIFT_MAX) * random.choice((0, 1)),
+                ahead_s=random.choice((0.0, 0.0, 2.0, -2.0, 3600.0, -3600.0)),
+            )
+        )
+    weights = {kind: weight for kind, weight in FAULTS.items() if random.random() < 0.7}  # noqa: PLR2004
+    if random.random() < 0.15:  # noqa: PLR2004 - some runs are quiet
+        weights = {}
+    return Plan(
+        seed=seed,
+        locations=tuple(drawn),
+        keys=KEYS[: random.choice((1, 2, 3, 3, 5))],
+        namespaces=NAMESPACES[: random.choice((1, 1, 2))],
+        clients=random.choice((1, 2, 3)),
+        think_s=random.choice((0.1, 0.2, 0.5)),
+        safety_s=random.choice((30.0, 60.0, 90.0)),
+        settle_s=100.0,
+        fault_every_s=random.choice((1.0, 3.0, 8.0)),
+        delay_s=random.choice((0.002, 0.02, 0.1)),
+        grain_s=random.choice((0.0, 0.0, 0.001, 0.02)),
+        log_rows_max=random.choice((10, 50, 1000)),
+        writes=random.choice((0.05, 0.2, 0.4)),
+        faults=tuple(weights.items()),
+    )

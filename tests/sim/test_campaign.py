@@ -1,0 +1,52 @@
+"""What a campaign says of its seeds: what was found, what was too easy, and how to run it again."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from atoll.simulator.__main__ import main
+from atoll.simulator.campaign import FLOORS, FLOORS_FROM_SEEDS, Campaign
+from atoll.simulator.facts import Violation
+from atoll.simulator.world import Report
+
+
+def test_the_last_line_says_how_much_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds, reads and violations; and the exit code of a run that found nothing is 0."""
+    assert main(["--seeds", "2", "--first-seed", "3"]) == 0
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("2 seeds, ")
+    assert last.endswith(" reads checked, 0 violations")
+
+
+def test_a_document_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--json` the output is one document, with every count in it."""
+    assert main(["--seeds", "1", "--json"]) == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert (document["seeds"], document["violations"], document["failed"]) == (1, 0, {})
+    assert document["reads"] == document["counts"]["reads"] > 0
+
+
+def test_a_violation_names_its_seed() -> None:
+    """Whoever reads of a violation can run the seed that shows it."""
+    campaign = Campaign()
+    violation = Violation(promise="durability", at_s=1.5, what="a write is gone")
+
+    campaign.add(Report(seed=7, violations=[violation]))
+    campaign.add(Report(seed=8))
+
+    assert campaign.failed == {7: [violation]}
+    assert (campaign.seeds, campaign.violations) == (2, 1)
+    assert str(violation) == "durability at 1.500 s: a write is gone"
+
+
+def test_a_campaign_without_faults_is_too_easy() -> None:
+    """Each kind of read under a fault has a floor; a few seeds are no sample to hold to it."""
+    campaign = Campaign()
+    for seed in range(FLOORS_FROM_SEEDS):
+        assert campaign.shortfalls() == []
+        campaign.add(Report(seed=seed, counts=Counter({"reads": 100_000})))
+
+    assert len(campaign.shortfalls()) == len(FLOORS) - 1
