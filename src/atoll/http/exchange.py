@@ -25,7 +25,7 @@ from atoll.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from atoll.core.model import LargeValue, Position
+from atoll.core.model import AtLeast, LargeValue, Position, parse_at_least
 from atoll.core.version import Version
 
 QUERY_FIELDS_MAX: Final = 64
@@ -142,14 +142,14 @@ class Request:
         return text
 
     @property
-    def at_least(self) -> Position | None:
-        """The position that the answer must include.
+    def at_least(self) -> AtLeast | None:
+        """The position, or the place in a journal, that the answer must include.
 
         Raises:
-            ParameterInvalidError: `Atoll-At-Least` is not a position.
+            ParameterInvalidError: `Atoll-At-Least` is neither.
         """
         text = self.header(b"atoll-at-least")
-        return None if text is None else Position.parse(text)
+        return None if text is None else parse_at_least(text)
 
 
 def _combined(fields: Iterable[Header]) -> dict[bytes, bytes]:
