@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pty
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,32 @@ class Atoll:
         ran = self.run(*args, given=given, settings=settings)
         assert ran.code == 0, ran
         return ran
+
+    def on_a_terminal(self, *args: str, answer: bytes = b"") -> tuple[int, bytes]:
+        """Run a command on a terminal of its own.
+
+        Args:
+            *args: Its arguments.
+            answer: What somebody types.
+
+        Returns:
+            The exit code, and everything that was shown.
+        """
+        process, terminal = pty.fork()
+        if process == 0:
+            os.chdir(self.folder)
+            variables = {**environment(self.data), "TERM": "xterm", "COLUMNS": "120"}
+            os.execve(ATOLL, [str(ATOLL), *args], variables)  # noqa: S606 - our own program
+        shown = b""
+        try:
+            os.write(terminal, answer)
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        except OSError:
+            pass  # Linux says so when the other end is closed.
+        _, status = os.waitpid(process, 0)
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(status), shown
 
     def start(self, *args: str) -> "subprocess.Popen[bytes]":
         """Start a command without waiting for it."""

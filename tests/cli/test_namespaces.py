@@ -1,10 +1,6 @@
 """`atoll namespace`."""
 
-import os
-import pty
-
 from tests.cli.conftest import Atoll
-from tests.support.server import ATOLL, environment
 
 
 def test_create_prints_the_id_and_list_shows_it(atoll: Atoll) -> None:
@@ -50,33 +46,15 @@ def test_delete_asks_nobody_in_a_script(atoll: Atoll, namespace: str) -> None:
 
 def test_delete_asks_on_a_terminal(atoll: Atoll, namespace: str) -> None:
     """Who says no keeps everything; who said --yes is not asked."""
-    said_no, question = on_a_terminal(atoll, ["namespace", "delete", namespace], answer=b"n\n")
+    said_no, question = atoll.on_a_terminal("namespace", "delete", namespace, answer=b"n\n")
     kept = atoll.ok("namespace", "list").text
-    said_yes, _ = on_a_terminal(atoll, ["namespace", "delete", namespace, "--yes"], answer=b"")
+    said_yes, _ = atoll.on_a_terminal("namespace", "delete", namespace, "--yes")
 
     assert said_no == 1
     assert b"every key in it?" in question
     assert namespace in kept
     assert said_yes == 0
     assert namespace not in atoll.ok("namespace", "list").text
-
-
-def on_a_terminal(atoll: Atoll, args: list[str], *, answer: bytes) -> tuple[int, bytes]:
-    """Run a command on a terminal of its own; return its exit code and what it showed."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(atoll.folder)
-        os.execve(ATOLL, [str(ATOLL), *args], environment(atoll.data))  # noqa: S606 - ours
-    shown = b""
-    try:
-        os.write(terminal, answer)
-        while piece := os.read(terminal, 4096):
-            shown += piece
-    except OSError:
-        pass  # Linux says so when the other end is closed.
-    _, status = os.waitpid(process, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), shown
 
 
 def test_an_unknown_title_says_where_to_look(atoll: Atoll) -> None:

@@ -41,6 +41,7 @@ BOUNDED_SCANS: Final = {
     "SCAN d",  # the one row of a sum
     "SCAN k VIRTUAL TABLE INDEX 1:",  # the array that was passed in
     "SCAN (subquery-1)",  # a window, as wide as its limit
+    "SCAN w",
     "SCAN log",  # the oldest rows, as many as a sweep may remove
 }
 

@@ -93,12 +93,13 @@ _AUDIT: Final = {
     "a chunk is missing": """
         SELECT e.key FROM entries e
          WHERE e.value IS NULL AND (e.size + 1048575) / 1048576 <> (
-            SELECT count(*) FROM chunks c WHERE c.blob = e.sequence)
+            SELECT count(*) FROM chunks c
+             WHERE c.id BETWEEN e.sequence << 12 AND e.sequence << 12 | 4095)
     """,
     "a chunk belongs to nothing": """
-        SELECT c.blob FROM chunks c
-         WHERE NOT EXISTS (SELECT 1 FROM doomed d WHERE d.blob = c.blob)
-           AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.sequence = c.blob)
+        SELECT c.id FROM chunks c
+         WHERE c.id >> 12 NOT IN (SELECT blob FROM doomed)
+           AND c.id >> 12 NOT IN (SELECT sequence FROM entries WHERE value IS NULL)
     """,
     "something names a seal that is not there": """
         SELECT key FROM entries WHERE seal NOT IN (SELECT id FROM seals)

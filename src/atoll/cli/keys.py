@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
-from typing import IO, Annotated, BinaryIO, Final
+from typing import IO, Annotated, Final, cast
 
 import httpx
 import msgspec
@@ -248,7 +248,7 @@ def _conditions(if_match: str | None, *, if_none_match: bool) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _opened(value: str | None, path: Path | None) -> Generator[BinaryIO]:
+def _opened(value: str | None, path: Path | None) -> Generator[io.BufferedIOBase]:
     """Open what is to be stored."""
     if value is not None:
         # An argument that is not UTF-8 arrives with surrogates in it: its bytes are still meant.
@@ -263,13 +263,13 @@ def _opened(value: str | None, path: Path | None) -> Generator[BinaryIO]:
     else:
         if sys.stdin.isatty():
             sys.stderr.write("reading the value from the terminal; Ctrl-D ends it\n")
-        yield sys.stdin.buffer
+        yield cast("io.BufferedReader", sys.stdin.buffer)
 
 
 class _Upload:
     """The body that stores a value: the bytes themselves, or a form where metadata goes along."""
 
-    def __init__(self, source: BinaryIO, metadata: str | None) -> None:
+    def __init__(self, source: io.BufferedIOBase, metadata: str | None) -> None:
         self._source = source
         self.headers = {"Content-Type": "application/octet-stream"}
         self._head = self._tail = b""
@@ -292,13 +292,14 @@ class _Upload:
         """Yield the body, reading as it goes."""
         if self._head:
             yield self._head
-        while piece := self._source.read(PIECE_BYTES):
+        # Not `read`, which on a terminal would want a second Ctrl-D.
+        while piece := self._source.read1(PIECE_BYTES):
             yield piece
         if self._tail:
             yield self._tail
 
 
-def _size_of(source: BinaryIO) -> int | None:
+def _size_of(source: io.BufferedIOBase) -> int | None:
     """Return how much is left to read, where that can be known."""
     if isinstance(source, io.BytesIO):
         return len(source.getbuffer())

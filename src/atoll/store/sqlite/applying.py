@@ -1,7 +1,7 @@
 """Applying a batch: what was said before, what is required, which write wins."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast, overload
 
@@ -31,8 +31,17 @@ from atoll.store.sealing import (
     Sealer,
 )
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.sqlite.records import INLINE_BYTES_MAX, JOINED, JOINED_BYTES_MAX, bound_by, split
-from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
+from atoll.store.sqlite.records import (
+    CHUNK_BYTES,
+    EAGER_BYTES_MAX,
+    JOINED,
+    JOINED_BYTES_MAX,
+    ROW_BYTES_MAX,
+    bound_by,
+    chunk_id,
+    split,
+)
+from atoll.store.sqlite.transaction import SLICE_BYTES, SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
 
@@ -68,7 +77,7 @@ _LOG_RUN: Final = """
 INSERT INTO log (sequence, namespace, key, version)
 SELECT ?1 + k.rowid, ?2, k.value, ?3 + (k.rowid - 1) * ?4 FROM carray(?5) k
 """
-_CHUNK: Final = "INSERT INTO chunks (blob, n, seal, sealed) VALUES (?, ?, ?, ?)"
+_CHUNK: Final = "INSERT INTO chunks (id, seal, sealed) VALUES (?, ?, ?)"
 
 _KINDS: Final = (OutcomeKind.APPLIED, OutcomeKind.LOST)
 
@@ -218,7 +227,7 @@ async def _write(
             transaction.number_or_new(batch.namespace),
             batch.namespace,
             mutations[i].key,
-            chunk=eager_bytes > 0,
+            chunk_bytes_max=max(eager_bytes, EAGER_BYTES_MAX),
         )
         eager_bytes -= there[_HELD] or 0
         lost[i] = Outcome(kind=OutcomeKind.LOST, version=there[_VERSION], current=entry)
@@ -247,8 +256,7 @@ async def _write_winners(
     number = transaction.number_or_new(batch.namespace)
     sealer = transaction.sealing.sealer(batch.namespace)
     sequence = transaction.take_sequences(len(winners))
-    for at in range(0, len(winners), SLICE_ROWS):
-        part = [(key, mutations[i], stamped[i]) for key, i in winners[at : at + SLICE_ROWS]]
+    for part in _parts(mutations, winners, stamped):
         if current:
             _take_away(transaction, number, part, current)
         large = _put(transaction, number, sealer, sequence, part)
@@ -260,6 +268,26 @@ async def _write_winners(
     head.sequence = sequence
     head.log_rows += len(winners)
     head.last_version = max(head.last_version, *(stamped[i] for _, i in winners))
+
+
+def _parts(
+    mutations: Sequence[Mutation],
+    winners: Sequence[tuple[bytes, int]],
+    stamped: Sequence[Version],
+) -> Iterator[_Part]:
+    """Cut a batch into slices that are written without a pause: few rows, or few bytes."""
+    part: _Part = []
+    size_bytes = 0
+    for key, i in winners:
+        mutation = mutations[i]
+        part.append((key, mutation, stamped[i]))
+        if mutation.value is not None:
+            size_bytes += len(mutation.value)
+        if len(part) == SLICE_ROWS or size_bytes >= SLICE_BYTES:
+            yield part
+            part, size_bytes = [], 0
+    if part:
+        yield part
 
 
 def _take_away(
@@ -286,23 +314,22 @@ def _take_away(
         if mutation.value is None:
             deleted.append((number, key))
     transaction.account(number, keys=-keys, size_bytes=-size_bytes)
-    if unburied:
-        transaction.database.run_many(_UNBURY, unburied)
-    if deleted:
-        transaction.database.run_many(DELETE, deleted)
+    transaction.database.run_many(_UNBURY, unburied)
+    transaction.database.run_many(DELETE, deleted)
     transaction.doom(doomed)
 
 
 def _put(
     transaction: Transaction, number: int, sealer: Sealer, sequence: int, part: _Part
 ) -> list[tuple[int, bytes, bytes]]:
-    """Write entries and tombstones, and return the values that are to be cut into chunks.
+    """Write entries and tombstones, and return the values that are of several chunks.
 
     This is where a bulk spends its time, so it is one plain loop.
     """
-    seal, seal_joined, seal_id = sealer.seal, sealer.seal_joined, sealer.seal_id
+    seal, seal_id = sealer.seal, sealer.seal_id
     puts: list[Row] = []
     buried: list[Row] = []
+    chunks: list[Row] = []
     large: list[tuple[int, bytes, bytes]] = []
     size_bytes = 0
     for key, mutation, version in part:
@@ -312,28 +339,28 @@ def _put(
             buried.append((number, key, version, sequence))
             continue
         size = len(value)
-        held = len(key) + size
-        if metadata is not None:
-            held += len(metadata)
-            if size + len(metadata) <= JOINED_BYTES_MAX:
-                sealed = seal_joined(metadata, value, key, sequence)
-                metadata = JOINED
-            else:
-                metadata = seal(metadata, key, sequence, PART_METADATA)
-        if size > INLINE_BYTES_MAX:
+        held = len(key) + size + len(metadata or b"")
+        if size > CHUNK_BYTES:
             large.append((sequence, key, value))
-        elif sealed is None:
+        elif held > ROW_BYTES_MAX:
+            chunk = seal(value, key, sequence, PART_FIRST_CHUNK, bound=bound_by(size))
+            chunks.append((chunk_id(sequence, 0), seal_id, chunk))
+        elif metadata is not None and size + len(metadata) <= JOINED_BYTES_MAX:
+            sealed = sealer.seal_joined(metadata, value, key, sequence)
+            metadata = JOINED
+        else:
             sealed = seal(value, key, sequence, PART_VALUE)
+        if metadata:
+            metadata = seal(metadata, key, sequence, PART_METADATA)
         size_bytes += held
         expiration = mutation.expiration
         puts.append(
             (number, key, version, sequence, expiration, size, held, seal_id, metadata, sealed)
         )
-    if puts:
-        transaction.database.insert(_PUT, puts)
-        transaction.account(number, keys=len(puts), size_bytes=size_bytes)
-    if buried:
-        transaction.database.run_many(BURY, buried)
+    transaction.database.insert(_PUT, puts)
+    transaction.account(number, keys=len(puts), size_bytes=size_bytes)
+    transaction.database.run_many(BURY, buried)
+    transaction.database.run_many(_CHUNK, chunks)
     return large
 
 
@@ -364,7 +391,7 @@ async def _write_chunks(
             PART_FIRST_CHUNK + n,
             bound=bound_by(len(value)),
         )
-        transaction.database.run(_CHUNK, (blob, n, sealer.seal_id, sealed))
+        transaction.database.run(_CHUNK, (chunk_id(blob, n), sealer.seal_id, sealed))
         await transaction.pause()
 
 
@@ -451,7 +478,7 @@ async def _repeat(transaction: Transaction, batch: Batch, known: _Remembered) ->
             number,
             batch.namespace,
             mutation.key,
-            chunk=eager_bytes > 0,
+            chunk_bytes_max=max(eager_bytes, EAGER_BYTES_MAX),
         )
         if current is None:  # Deleted since, and swept.
             current = Entry(key=mutation.key, version=version, value=None)

@@ -97,7 +97,9 @@ class Database:
             raise self._translated(error) from error
 
     def run_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
-        """Run a statement once for each row."""
+        """Run a statement once for each row, if there are any."""
+        if not rows:
+            return
         try:
             self._connection.executemany(sql, rows)
         except apsw.Error as error:
@@ -116,8 +118,10 @@ class Database:
 
         Args:
             head: The statement up to where `VALUES` stands.
-            rows: The rows, all of one width.
+            rows: The rows, all of one width; there may be none.
         """
+        if not rows:
+            return
         width = len(rows[0])
         row = f"({', '.join('?' * width)})"
         whole = len(rows) - len(rows) % INSERT_ROWS

@@ -23,7 +23,7 @@ from atoll.core.version import Version
 from atoll.store import sealing
 from atoll.store.protocol import Change, Changes, Found, Usage
 from atoll.store.sqlite.driver import Database, Row
-from atoll.store.sqlite.records import JOINED, Records, StoredValue
+from atoll.store.sqlite.records import EAGER_BYTES_MAX, JOINED, Records, StoredValue
 from atoll.store.sqlite.transaction import Pause
 
 US_PER_S: Final = 1_000_000
@@ -39,26 +39,30 @@ _KEY_END: Final = b"\xff"
 """Larger than any UTF-8."""
 
 _GET: Final = """
-SELECT m.incarnation, m.sequence, e.version, e.sequence, e.expiration, e.size, e.seal,
-       e.metadata, e.value, t.version, t.sequence
+SELECT m.incarnation, m.sequence, t.version, t.sequence,
+       e.version, e.sequence, e.expiration, e.size, e.seal, e.metadata, e.value, c.seal, c.sealed
   FROM meta m
   LEFT JOIN entries e ON e.namespace = ?1 AND e.key = ?2
   LEFT JOIN tombstones t ON t.namespace = ?1 AND t.key = ?2
+  LEFT JOIN chunks c ON c.id = e.sequence << 12 AND e.value IS NULL AND e.size <= ?3
 """
 _POSITION: Final = "SELECT incarnation, sequence, log_start FROM meta"
 # The inner limit bounds how many rows are stepped over in one call, the dead ones included.
 _WINDOW: Final = """
-SELECT key, version, sequence, expiration, size, seal, metadata, value FROM (
+SELECT key, version, sequence, expiration, size, seal, metadata, value, NULL, NULL FROM (
     SELECT key, version, sequence, expiration, size, seal, metadata,
            CASE length(metadata) WHEN 0 THEN value END AS value FROM entries
      WHERE namespace = ?1 AND key >= ?2 AND key < ?3 ORDER BY key LIMIT ?5)
  WHERE expiration IS NULL OR expiration > ?4 LIMIT ?6
 """
 _WINDOW_VALUES: Final = """
-SELECT key, version, sequence, expiration, size, seal, metadata, value FROM (
+SELECT w.key, w.version, w.sequence, w.expiration, w.size, w.seal, w.metadata, w.value,
+       c.seal, c.sealed
+  FROM (
     SELECT key, version, sequence, expiration, size, seal, metadata, value FROM entries
-     WHERE namespace = ?1 AND key >= ?2 AND key < ?3 ORDER BY key LIMIT ?5)
- WHERE expiration IS NULL OR expiration > ?4 LIMIT ?6
+     WHERE namespace = ?1 AND key >= ?2 AND key < ?3 ORDER BY key LIMIT ?5) w
+  LEFT JOIN chunks c ON c.id = w.sequence << 12 AND w.value IS NULL AND w.size <= ?7
+ WHERE w.expiration IS NULL OR w.expiration > ?4 LIMIT ?6
 """
 _WINDOW_END: Final = """
 SELECT key FROM entries WHERE namespace = ?1 AND key >= ?2 AND key < ?3
@@ -74,14 +78,14 @@ SELECT count(*), max(key) FROM (
        AND (expiration IS NULL OR expiration > ?4) ORDER BY key LIMIT ?5)
 """
 _CHANGES: Final = """
-SELECT l.sequence, n.name, l.key, l.version,
-       e.version, e.sequence, e.expiration, e.size, e.seal, e.metadata, e.value,
-       t.version, t.sequence
+SELECT l.sequence, n.name, l.key, l.version, t.version, t.sequence,
+       e.version, e.sequence, e.expiration, e.size, e.seal, e.metadata, e.value, c.seal, c.sealed
   FROM log l
   JOIN namespaces n ON n.number = l.namespace
   LEFT JOIN entries e ON e.namespace = l.namespace AND e.key = l.key
   LEFT JOIN tombstones t ON t.namespace = l.namespace AND t.key = l.key
- WHERE l.sequence > ? ORDER BY l.sequence LIMIT ?
+  LEFT JOIN chunks c ON c.id = e.sequence << 12 AND e.value IS NULL AND e.size <= ?3
+ WHERE l.sequence > ?1 ORDER BY l.sequence LIMIT ?2
 """
 _USAGE: Final = """
 SELECT n.keys - d.keys, n.bytes - d.bytes FROM namespaces n, (
@@ -90,9 +94,20 @@ SELECT n.keys - d.keys, n.bytes - d.bytes FROM namespaces n, (
  WHERE n.number = ?1
 """
 
-_ListedRow = tuple[bytes, Version, int, int | None, int, int, bytes | None, bytes | None]
-"""Key, version, sequence, expiration, size, seal, metadata, value. The value is there if it was
-asked for, or if it holds the metadata."""
+_ListedRow = tuple[
+    bytes,
+    Version,
+    int,
+    int | None,
+    int,
+    int,
+    bytes | None,
+    bytes | None,
+    int | None,
+    bytes | None,
+]
+"""Key, version, sequence, expiration, size, seal, metadata, value, and seal and content of a chunk.
+The value is there if it was asked for, or if it holds the metadata."""
 
 
 class Reader:
@@ -120,38 +135,39 @@ class Reader:
         """See `Store`."""
         number = self._numbers.get(namespace, -1)
         if len(keys) == 1:
-            found = self._get_one(namespace, number, keys[0])
-            if found is not None:
-                return found
-        database = self._database
+            return self._get_one(namespace, number, keys[0])
         held_bytes = 0
         entries: list[Entry | None] = []
-        with database.transaction():
+        with self._database.transaction():
             for key in keys:
-                # Beyond a mebibyte in all, values of a chunk are left to be read one by one.
-                eager = held_bytes <= VALUE_INLINE_BYTES_MAX
-                entry = self._records.find(database, number, namespace, key, chunk=eager)
+                # Beyond a mebibyte in all, what is not small is left to be read when needed.
+                eager = VALUE_INLINE_BYTES_MAX - held_bytes
+                entry = self._records.find(
+                    self._database,
+                    number,
+                    namespace,
+                    key,
+                    chunk_bytes_max=max(eager, EAGER_BYTES_MAX),
+                )
                 if entry is not None and isinstance(entry.value, bytes):
                     held_bytes += len(entry.value)
                 entries.append(entry)
-            position, _ = _position(database)
+            position, _ = _position(self._database)
         return Found(entries=entries, position=position)
 
-    def _get_one(self, namespace: str, number: int, key: str) -> Found | None:
-        """Read one key with one statement, or return `None` where that is not enough."""
+    def _get_one(self, namespace: str, number: int, key: str) -> Found:
+        """Read one key and the position with one statement, which is one snapshot."""
         raw = key.encode()
-        row = self._database.query(_GET, (number, raw))[0]
-        incarnation, sequence = cast("tuple[int, int]", row[:2])
+        row = self._database.query(_GET, (number, raw, VALUE_INLINE_BYTES_MAX))[0]
+        incarnation, sequence, buried_version, buried_at = cast(
+            "tuple[int, int, Version | None, int]", row[:4]
+        )
+        entry: Entry | None = None
+        if row[4] is not None:
+            entry = self._records.entry(namespace, key, raw, row[4:])
+        elif buried_version is not None:
+            entry = Entry(key=key, version=buried_version, value=None, sequence=buried_at)
         position = Position(incarnation=incarnation, sequence=sequence)
-        if row[2] is None:
-            if row[9] is None:
-                return Found(entries=(None,), position=position)
-            version, written = cast("tuple[Version, int]", row[9:11])
-            entry = Entry(key=key, version=version, value=None, sequence=written)
-        elif row[8] is None:
-            return None  # Its chunk must be read in the same snapshot.
-        else:
-            entry = self._records.entry(namespace, key, raw, row[2:9])
         return Found(entries=(entry,), position=position)
 
     async def scan(self, query: ListQuery, *, now_us: int) -> Page:
@@ -217,8 +233,11 @@ class Reader:
         if include is Include.VALUES:
             wanted = min(wanted, WINDOW_VALUES_MAX)
         width = wanted + WINDOW_DEAD_ROWS_MAX
-        sql = _WINDOW_VALUES if include is Include.VALUES else _WINDOW
-        found = self._database.query(sql, (*within.values, width, wanted))
+        limits = (*within.values, width, wanted)
+        if include is Include.VALUES:
+            found = self._database.query(_WINDOW_VALUES, (*limits, EAGER_BYTES_MAX))
+        else:
+            found = self._database.query(_WINDOW, limits)
         rows = cast("list[_ListedRow]", found)
         if len(rows) == wanted:
             return _Window(rows=rows, following=rows[-1][0] + b"\0", sparse=False)
@@ -234,7 +253,7 @@ class Reader:
 
         A value in chunks is in hand from now on, so that the sweeper leaves it.
         """
-        key, _, sequence, _, size, seal_id, sealed, value = row
+        key, _, sequence, _, size, seal_id, sealed, value, chunk_seal, chunk = row
         shown = query.include is Include.VALUES and size <= VALUE_INLINE_BYTES_MAX
         if sealed is None and not shown:
             return None, None
@@ -247,7 +266,9 @@ class Reader:
         if not shown:
             return metadata, None
         if value is None:
-            return metadata, self._records.chunked(query.namespace, key, sequence, size, None)
+            return metadata, self._records.chunked(
+                query.namespace, key, sequence, size, chunk_seal, chunk
+            )
         return metadata, opener.unseal(value, key, sequence, sealing.PART_VALUE)
 
     async def _next_live(self, within: "_Range") -> bytes | None:
@@ -287,7 +308,7 @@ class Reader:
             if after.incarnation != end.incarnation or not start <= reached <= end.sequence:
                 oldest = Position(incarnation=end.incarnation, sequence=start)
                 raise PositionTooOldError(position=str(after), oldest=str(oldest))
-            for row in database.query(_CHANGES, (after.sequence, limit)):
+            for row in database.query(_CHANGES, (after.sequence, limit, EAGER_BYTES_MAX)):
                 change = self._change(row)
                 if change is not None:
                     value = change.entry.value
@@ -306,12 +327,13 @@ class Reader:
         """Say what a row of the log still means, `None` if a later row says more."""
         sequence, namespace, raw, version = cast("tuple[int, str, bytes, Version]", row[:4])
         key = raw.decode()
-        if row[4] is not None:
-            if row[5] != sequence:
+        buried_version, buried_at = row[4:6]
+        if row[6] is not None:
+            if row[7] != sequence:
                 return None
-            entry = self._records.entry(namespace, key, raw, row[4:11])
+            entry = self._records.entry(namespace, key, raw, row[6:])
             return Change(namespace=namespace, entry=entry)
-        if row[11] is not None and row[12] != sequence:
+        if buried_version is not None and buried_at != sequence:
             return None
         # Buried, or buried and swept: that it was deleted is still news to a follower.
         entry = Entry(key=key, version=version, value=None, sequence=sequence)

@@ -19,30 +19,56 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-INLINE_BYTES_MAX: Final = 16 * 1024
-"""Larger values are cut into chunks beside the entries."""
+ROW_BYTES_MAX: Final = 900
+"""How much key, metadata and value may be together for the value to be in the row. A row that is
+larger would overflow into a page that it has for itself; other values are in chunks."""
 JOINED_BYTES_MAX: Final = 512
 """Up to so many bytes, a value and its metadata are sealed as one, which costs half as much."""
 JOINED: Final = b""
 """Stands where the metadata would: no sealed metadata is empty."""
 CHUNK_BYTES: Final = VALUE_INLINE_BYTES_MAX
+CHUNK_BITS: Final = 12
+"""A value has at most 2^12 chunks; a chunk's id is the value's with so many bits for its number."""
+EAGER_BYTES_MAX: Final = 16 * 1024
+"""Where many entries are read at once, larger values are left to be read when they are needed."""
 
 READERS_MAX: Final = 4
 """How many connections read in threads at once; the others wait."""
 
 _ENTRY: Final = """
-SELECT e.version, e.sequence, e.expiration, e.size, e.seal, e.metadata, e.value
-  FROM entries e WHERE e.namespace = ?1 AND e.key = ?2
+SELECT e.version, e.sequence, e.expiration, e.size, e.seal, e.metadata, e.value, c.seal, c.sealed
+  FROM entries e
+  LEFT JOIN chunks c ON c.id = e.sequence << 12 AND e.value IS NULL AND e.size <= ?3
+ WHERE e.namespace = ?1 AND e.key = ?2
 UNION ALL
-SELECT t.version, t.sequence, NULL, NULL, NULL, NULL, NULL
+SELECT t.version, t.sequence, NULL, NULL, NULL, NULL, NULL, NULL, NULL
   FROM tombstones t WHERE t.namespace = ?1 AND t.key = ?2
 """
-_CHUNK: Final = "SELECT seal, sealed FROM chunks WHERE blob = ? AND n = ?"
+_CHUNK: Final = "SELECT seal, sealed FROM chunks WHERE id = ?"
+
+
+def chunk_id(blob: int, n: int) -> int:
+    """Return where chunk `n` of a value is."""
+    assert n < 1 << CHUNK_BITS, n
+    return blob << CHUNK_BITS | n
 
 
 def bound_by(size_bytes: int) -> bytes:
     """Return what the chunks of a value are sealed with besides."""
     return size_bytes.to_bytes(8, "big")
+
+
+_EntryRow = tuple[
+    "Version",
+    int,
+    int | None,
+    int | None,
+    int,
+    bytes | None,
+    bytes | None,
+    int | None,
+    bytes | None,
+]
 
 
 class Pool:
@@ -110,11 +136,6 @@ class StoredValue:
         """How many chunks it was cut into."""
         return -(-self.size_bytes // CHUNK_BYTES)
 
-    @property
-    def bound(self) -> bytes:
-        """What each chunk is sealed with, so that none can be cut off."""
-        return bound_by(self.size_bytes)
-
     async def chunks(self) -> AsyncIterator[bytes]:
         """See `LargeValue`."""
         for n in range(self.count):
@@ -130,17 +151,21 @@ class StoredValue:
         Raises:
             CorruptDataError: It is not there, or not what was written.
         """
-        row = database.query(_CHUNK, (self.blob, n))
-        if not row:
+        rows = database.query(_CHUNK, (chunk_id(self.blob, n),))
+        if not rows:
             raise sealing.corrupt(self.namespace, self.key)
-        seal_id, sealed = cast("tuple[int, bytes]", row[0])
-        return self.records.sealing.opener(seal_id, self.namespace, self.key).unseal(
-            sealed,
-            self.key,
-            self.blob,
-            sealing.PART_FIRST_CHUNK + n,
-            bound=self.bound,
-        )
+        seal_id, sealed = cast("tuple[int, bytes]", rows[0])
+        return self.unseal(seal_id, sealed, n)
+
+    def unseal(self, seal_id: int, sealed: bytes, n: int) -> bytes:
+        """Open one chunk.
+
+        Raises:
+            CorruptDataError: It is not what was written.
+        """
+        opener = self.records.sealing.opener(seal_id, self.namespace, self.key)
+        part = sealing.PART_FIRST_CHUNK + n
+        return opener.unseal(sealed, self.key, self.blob, part, bound=bound_by(self.size_bytes))
 
 
 class Records:
@@ -159,7 +184,7 @@ class Records:
         namespace: str,
         key: str,
         *,
-        chunk: bool = True,
+        chunk_bytes_max: int = CHUNK_BYTES,
     ) -> Entry | None:
         """Read one entry or tombstone, in the transaction that `database` is in.
 
@@ -168,37 +193,27 @@ class Records:
             number: The namespace's.
             namespace: Its name.
             key: The key.
-            chunk: Whether to read a value of one chunk at once.
+            chunk_bytes_max: Up to which size a value of one chunk is read at once.
         """
         raw = key.encode()
-        rows = database.query(_ENTRY, (number, raw))
-        if not rows:
-            return None
-        return self.entry(namespace, key, raw, rows[0], database if chunk else None)
+        rows = database.query(_ENTRY, (number, raw, chunk_bytes_max))
+        return self.entry(namespace, key, raw, rows[0]) if rows else None
 
-    def entry(
-        self,
-        namespace: str,
-        key: str,
-        raw: bytes,
-        row: Row,
-        database: Database | None = None,
-    ) -> Entry:
-        """Make an entry of version, sequence, expiration, size, seal, metadata and value.
+    def entry(self, namespace: str, key: str, raw: bytes, row: Row) -> Entry:
+        """Make an entry.
 
         Args:
             namespace: Where it is.
             key: Its key.
             raw: The key in UTF-8.
-            row: The columns. A size of `None` is a tombstone's.
-            database: Reads a value of one chunk at once; without it any chunks are left for
-                later.
+            row: Version, sequence, expiration, size (`None` for a tombstone), seal, metadata,
+                value, and the chunk's seal and content if it was read.
 
         Raises:
             CorruptDataError: Something in it cannot be opened.
         """
-        version, sequence, expiration, size, seal_id, sealed, value = cast(
-            "tuple[Version, int, int | None, int | None, int, bytes | None, bytes | None]", row
+        version, sequence, expiration, size, seal_id, sealed, value, chunk_seal, chunk = cast(
+            "_EntryRow", row
         )
         if size is None:
             return Entry(key=key, version=version, value=None, sequence=sequence)
@@ -206,7 +221,7 @@ class Records:
         content: bytes | StoredValue
         metadata: bytes | None = None
         if value is None:
-            content = self.chunked(namespace, raw, sequence, size, database)
+            content = self.chunked(namespace, raw, sequence, size, chunk_seal, chunk)
         elif sealed == JOINED:
             metadata, content = opener.unseal_joined(value, raw, sequence)
         else:
@@ -222,22 +237,23 @@ class Records:
             sequence=sequence,
         )
 
-    def chunked(
+    def chunked(  # noqa: PLR0917 - columns of a row
         self,
         namespace: str,
         key: bytes,
         blob: int,
         size_bytes: int,
-        database: Database | None,
+        seal_id: int | None,
+        sealed: bytes | None,
     ) -> bytes | StoredValue:
-        """Return the value that was written as `blob`: itself, or to be read piece by piece."""
+        """Return a value that is in chunks: itself if its one chunk was read, or in hand."""
         value = self.in_hand.get(blob)
         if value is None:
             value = StoredValue(
                 records=self, namespace=namespace, key=key, blob=blob, size_bytes=size_bytes
             )
-        if database is not None and size_bytes <= CHUNK_BYTES:
-            return value.piece(database, 0)
+        if sealed is not None and seal_id is not None:
+            return value.unseal(seal_id, sealed, 0)
         self.in_hand[blob] = value
         return value
 

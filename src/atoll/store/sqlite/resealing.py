@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from atoll.store import sealing
-from atoll.store.sqlite.records import JOINED, StoredValue
+from atoll.store.sqlite.records import JOINED, StoredValue, bound_by, chunk_id
 from atoll.store.sqlite.transaction import Transaction
 
 ROUND_BYTES_MAX: Final = 8 * 2**20
@@ -23,7 +23,7 @@ SELECT e.namespace, n.name, e.key, e.sequence, e.size, e.seal, e.metadata, e.val
 _RESEAL: Final = """
 UPDATE entries SET seal = ?, metadata = ?, value = ? WHERE namespace = ? AND key = ?
 """
-_RESEAL_CHUNK: Final = "UPDATE chunks SET seal = ?, sealed = ? WHERE blob = ? AND n = ?"
+_RESEAL_CHUNK: Final = "UPDATE chunks SET seal = ?, sealed = ? WHERE id = ?"
 
 _Row = tuple[int, str, bytes, int, int, int, bytes | None, bytes | None]
 """Number and name of the namespace, key, sequence, size, seal, metadata, value."""
@@ -105,7 +105,7 @@ async def _reseal_chunks(
             key,
             blob,
             sealing.PART_FIRST_CHUNK + n,
-            bound=stored.bound,
+            bound=bound_by(size),
         )
-        transaction.database.run(_RESEAL_CHUNK, (sealer.seal_id, sealed, blob, n))
+        transaction.database.run(_RESEAL_CHUNK, (sealer.seal_id, sealed, chunk_id(blob, n)))
         await transaction.pause()

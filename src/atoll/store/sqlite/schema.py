@@ -16,9 +16,9 @@ BACKUP_ID: Final = 0x41746F42
 
 # Entries hold only what lives, or has expired and was not swept yet; what was deleted is in
 # `tombstones`, so that a listing never walks over it. Columns that listings need stand before
-# the value, whose tail overflows into pages that they then never touch. `size` is the value's,
-# `held` what key, value and metadata count for together. A `value` that is NULL is in `chunks`,
-# under the sequence of the write; an empty `metadata` is sealed together with the value.
+# the value. `size` is the value's, `held` what key, value and metadata count for together. A
+# `value` that is NULL is in `chunks`, under the sequence of the write and a chunk's number; an
+# empty `metadata` is sealed together with the value.
 _TABLES: Final = """
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -58,13 +58,7 @@ CREATE TABLE tombstones (
     PRIMARY KEY (namespace, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_by_version ON tombstones (version);
-CREATE TABLE chunks (
-    blob INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    seal INTEGER NOT NULL,
-    sealed BLOB NOT NULL,
-    PRIMARY KEY (blob, n)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE chunks (id INTEGER PRIMARY KEY, seal INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
 CREATE TABLE doomed (blob INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE log (
     sequence INTEGER PRIMARY KEY,

@@ -5,12 +5,10 @@ from typing import Final, cast
 
 from atoll.store.protocol import SweepOrder, Swept
 from atoll.store.sqlite.applying import BURY, DELETE
+from atoll.store.sqlite.records import chunk_id
 from atoll.store.sqlite.transaction import SLICE_ROWS, Transaction
 
 US_PER_S: Final = 1_000_000
-
-BLOBS_MAX: Final = 64
-"""How many large values one round removes at most."""
 
 _EXPIRED: Final = """
 SELECT namespace, key, version, sequence, held, typeof(value) = 'null'
@@ -23,6 +21,7 @@ SELECT namespace, key, version, sequence, held, typeof(value) = 'null'
 _DROPPED_TOMBSTONES: Final = "SELECT namespace, key FROM tombstones WHERE namespace = ? LIMIT ?"
 _TOMBSTONES: Final = "SELECT namespace, key FROM tombstones WHERE version < ? LIMIT ?"
 _REMOVE_TOMBSTONE: Final = "DELETE FROM tombstones WHERE namespace = ? AND key = ?"
+_CHUNKS: Final = "SELECT id FROM chunks WHERE id >= ? AND id < ?"
 _OUTCOMES: Final = "SELECT origin, name FROM outcomes WHERE kept_since_us < ? LIMIT ?"
 _FORGET: Final = "DELETE FROM outcomes WHERE origin = ? AND name = ?"
 _LOG_END: Final = "SELECT sequence FROM log ORDER BY sequence LIMIT 1 OFFSET ?"
@@ -35,7 +34,7 @@ _Row = tuple[int, bytes, int, int, int, int]
 async def sweep(transaction: Transaction, order: SweepOrder) -> Swept:
     """See `Store`."""
     dropped = await _drop(transaction, order)
-    reclaimed = await _reclaim(transaction)
+    reclaimed = await _reclaim(transaction, order.limit)
     query = transaction.database.query
     found = query(_EXPIRED, (order.now_us // US_PER_S, order.limit))
     expired = cast("list[_Row]", found)
@@ -92,26 +91,28 @@ async def _drop(transaction: Transaction, order: SweepOrder) -> int:
     return order.limit - room
 
 
-async def _reclaim(transaction: Transaction) -> int:
+async def _reclaim(transaction: Transaction, limit: int) -> int:
     """Remove large values that were overwritten, unless somebody is still reading them.
 
     What was doomed in this very transaction is left: until it is committed, a reader may still
     come upon it.
     """
     query, run = transaction.database.query, transaction.database.run
-    in_hand = transaction.records.in_hand
-    rows = query(
-        "SELECT blob FROM doomed LIMIT ?", (BLOBS_MAX + len(in_hand) + len(transaction.doomed),)
-    )
-    blobs = [blob for (blob,) in cast("list[tuple[int]]", rows)]
-    free = [blob for blob in blobs if blob not in in_hand and blob not in transaction.doomed]
-    for blob in free[:BLOBS_MAX]:
-        count = query("SELECT count(*) FROM chunks WHERE blob = ?", (blob,))[0][0]
-        for n in range(cast("int", count)):
-            run("DELETE FROM chunks WHERE blob = ? AND n = ?", (blob, n))
+    spared = {*transaction.records.in_hand, *transaction.doomed}
+    rows = query("SELECT blob FROM doomed LIMIT ?", (limit + len(spared),))
+    blobs = [blob for (blob,) in cast("list[tuple[int]]", rows) if blob not in spared]
+    done = chunks = 0
+    for blob in blobs[:limit]:
+        found = query(_CHUNKS, (chunk_id(blob, 0), chunk_id(blob + 1, 0)))
+        for row in found:
+            run("DELETE FROM chunks WHERE id = ?", row)
             await transaction.pause()
         run("DELETE FROM doomed WHERE blob = ?", (blob,))
-    return len(free[:BLOBS_MAX])
+        done += 1
+        chunks += len(found)
+        if chunks >= limit:
+            break
+    return done
 
 
 def _truncate(transaction: Transaction, order: SweepOrder) -> int:

@@ -16,6 +16,9 @@ SLICE_MS: Final = 2
 SLICE_ROWS: Final = 128
 """How many rows are written between two looks at the clock."""
 
+SLICE_BYTES: Final = 512 * 1024
+"""The same for how many bytes."""
+
 Pause = Callable[[], Awaitable[None]]
 
 
@@ -151,9 +154,8 @@ class Transaction:
 
     def doom(self, blobs: list[tuple[int]]) -> None:
         """Leave large values to the sweeper."""
-        if blobs:
-            self.database.run_many("INSERT INTO doomed (blob) VALUES (?)", blobs)
-            self.doomed.update(blob for (blob,) in blobs)
+        self.database.run_many("INSERT INTO doomed (blob) VALUES (?)", blobs)
+        self.doomed.update(blob for (blob,) in blobs)
 
     def flush(self) -> None:
         """Write what is written once for all jobs."""
