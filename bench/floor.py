@@ -36,7 +36,7 @@ class Floor:
         """Copy the database at `source`, which a server may be using, to `path`."""
         self._source = source
         path.touch()
-        self._database = Database(path, Access())
+        self._database = Database(path, Access(), writing=True)
         original = Database(source, Access())
         with original.transaction():
             original.copy_to(self._database, lambda _done, _pages: None)

@@ -23,7 +23,7 @@ def disk() -> Iterator[SmallDisk]:
         yield disk
 
 
-ACCESS = Access(vfs="small", page_cache_bytes=256 * 1024, checkpoint_pages=50)
+ACCESS = Access(vfs="small", write_cache_bytes=256 * 1024, checkpoint_pages=50)
 
 
 async def test_a_write_without_room_fails_and_nothing_else(tmp_path: Path, disk: SmallDisk) -> None:

@@ -294,6 +294,24 @@ async def test_others_run_while_a_bulk_is_written(tmp_path: Path) -> None:
         assert (await bulk).position.sequence == 20_000
 
 
+async def test_another_program_may_look_and_even_write(store: SqliteStore, tmp_path: Path) -> None:
+    """While it holds the database's own lock, writes wait off the event loop and reads go on."""
+    write = Writer(store)
+    await write(put("k", b"1"))
+    other = await asyncio.to_thread(Database, tmp_path / DATABASE_NAME, Access())
+    await asyncio.to_thread(other.begin)
+    writing = asyncio.create_task(write(put("k", b"2")))
+    for _ in range(50):
+        assert await value_of(await read(store, "k")) == b"1"
+        await asyncio.to_thread(other.query, "SELECT 1")
+    assert not writing.done()
+    await asyncio.to_thread(other.roll_back)
+    await writing
+    other.close()
+
+    assert await value_of(await read(store, "k")) == b"2"
+
+
 async def test_who_stops_waiting_stops_nothing(store: SqliteStore) -> None:
     """A caller that was cancelled leaves the others, the store and its threads as they are."""
     write = Writer(store)

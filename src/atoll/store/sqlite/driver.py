@@ -21,6 +21,9 @@ Row = tuple[Value, ...]
 INSERT_ROWS: Final = 32
 """How many rows of a bulk one statement inserts."""
 
+WAL_BYTES_KEPT: Final = 16 * 2**20
+"""To so much a longer write-ahead log is cut when it begins anew."""
+
 BACKUP_PAGES: Final = 256
 """How many pages (1 MiB) one step of a backup copies."""
 
@@ -33,8 +36,11 @@ class Access:
     """SQLite's pragma: `FULL` syncs every commit, `NORMAL` does not."""
     vfs: str | None = None
     """The name of a file system that was registered with apsw; `None` is the machine's."""
-    page_cache_bytes: int = 64 * 2**20
-    """How much a connection may cache, and leave unwritten before a commit."""
+    write_cache_bytes: int = 32 * 2**20
+    """How much the writer may cache, and leave unwritten before a commit."""
+    read_cache_bytes: int = 4 * 2**20
+    """How much any other connection may cache. Each commit makes it forget, and the machine's own
+    cache is behind it."""
     checkpoint_pages: int = 1_000
     """After how many pages in the write-ahead log a checkpoint begins beside the writer."""
     wal_pages_max: int = 32_768
@@ -51,8 +57,13 @@ class Database:
     room, `CorruptDataError` if what is stored makes no sense.
     """
 
-    def __init__(self, path: Path, access: Access) -> None:
+    def __init__(self, path: Path, access: Access, *, writing: bool = False) -> None:
         """Open the file at `path`.
+
+        Args:
+            path: The file.
+            access: How to open it.
+            writing: Whether this is the connection that all writing goes through.
 
         Raises:
             StoreNotFoundError: There is no such file.
@@ -69,6 +80,7 @@ class Database:
         except apsw.Error as error:
             raise StoreError(f"{path} cannot be opened: {error}") from error
         try:
+            self._busy_timeout_ms = access.busy_timeout_ms
             self._connection.set_busy_timeout(access.busy_timeout_ms)
             # Else some statements are planned anew for each value that is bound to them.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
@@ -77,7 +89,9 @@ class Database:
             self.set("synchronous", value=access.synchronous)
             self.set("fullfsync", value=1)  # On macOS fsync alone stops at the drive's cache.
             self.set("checkpoint_fullfsync", value=1)
-            self.set("cache_size", value=-(access.page_cache_bytes // 1024))
+            self.set("journal_size_limit", value=WAL_BYTES_KEPT)
+            cache_bytes = access.write_cache_bytes if writing else access.read_cache_bytes
+            self.set("cache_size", value=-(cache_bytes // 1024))
         except BaseException:
             self.close()
             raise
@@ -160,6 +174,23 @@ class Database:
             self.run("COMMIT")
         finally:
             self.roll_back()
+
+    def begin_at_once(self) -> bool:
+        """Begin to write, or return false if another process is writing."""
+        self._connection.set_busy_timeout(0)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            return False
+        except apsw.Error as error:
+            raise self._translated(error) from error
+        finally:
+            self._connection.set_busy_timeout(self._busy_timeout_ms)
+        return True
+
+    def begin(self) -> None:
+        """Begin to write as soon as no other process is writing."""
+        self.run("BEGIN IMMEDIATE")
 
     def roll_back(self) -> None:
         """End the transaction without effect, if there is one: SQLite may have ended it."""

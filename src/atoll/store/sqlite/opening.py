@@ -49,7 +49,7 @@ def open_store(
         if not path.exists():
             _ensure_key(key_path, random_bytes)
             create_file(path)
-        database = undo.enter_context(closing(Database(path, access)))
+        database = undo.enter_context(closing(Database(path, access, writing=True)))
         schema.check_schema(database, upgrades)
         seals = stored_seals(database)
         if not seals:  # It was being made when somebody pulled the plug.

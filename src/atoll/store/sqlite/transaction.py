@@ -99,7 +99,10 @@ class Transaction:
         sequence_issued: int,
         pause: Pause,
     ) -> None:
-        """Begin one; `head` is changed, and `sequence_issued` was used by somebody before."""
+        """Go on from where `database` has begun one.
+
+        `head` is changed; `sequence_issued` is the largest place that was ever taken.
+        """
         self.database = database
         self.records = records
         self.head = head
@@ -109,7 +112,6 @@ class Transaction:
         self._sequence_issued = sequence_issued
         self._created: list[str] = []
         self._usage: dict[int, tuple[int, int]] = {}
-        database.run("BEGIN IMMEDIATE")
 
     @property
     def sealing(self) -> Sealing:

@@ -174,26 +174,27 @@ class Writer:
     async def _attempt(self, group: list[_Job]) -> list[Callable[[], None]]:
         if self._broken is not None:
             raise self._broken
-        transaction: Transaction | None = None
+        loop = asyncio.get_running_loop()
+        # Nobody else writes here, unless somebody looks at the file with another program.
+        if not self._database.begin_at_once():
+            await loop.run_in_executor(self._executor, self._database.begin)
+        transaction = Transaction(
+            database=self._database,
+            records=self._records,
+            head=replace(self.head),
+            numbers=self._numbers,
+            sequence_issued=self._sequence_issued,
+            pause=self._pause,
+        )
         try:
-            transaction = Transaction(
-                database=self._database,
-                records=self._records,
-                head=replace(self.head),
-                numbers=self._numbers,
-                sequence_issued=self._sequence_issued,
-                pause=self._pause,
-            )
             results = [await job.attempt(transaction) for job in group]
             transaction.flush()
-            loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._executor, self._database.run, "COMMIT")
             self.head = transaction.head
         finally:
-            if transaction is not None:
-                self._sequence_issued = transaction.sequence_issued
-                if self.head is not transaction.head:
-                    transaction.roll_back()
+            self._sequence_issued = transaction.sequence_issued
+            if self.head is not transaction.head:
+                transaction.roll_back()
         return results
 
 
@@ -239,7 +240,7 @@ class Checkpoints:
             self._database.checkpoint()
         except StoreError as error:
             # The log keeps what could not be moved, and the next checkpoint tries again.
-            _log.warning("checkpoint_failed", error=str(error))
+            _log.warning("checkpoint_failed", error=error.code)
 
     def close(self) -> None:
         """Let go of the connection."""
