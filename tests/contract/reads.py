@@ -1,5 +1,7 @@
 """The sentences about reading and listing."""
 
+import asyncio
+
 import pytest
 
 from atoll.core.model import (
@@ -51,6 +53,30 @@ class ReadsContract:
         assert entries[0].value is None
         assert entries[2] == entries[4]
         assert await value_of(entries[2]) == b"v"
+
+    async def test_a_position_is_that_of_what_was_read(self, store: Store, write: Writer) -> None:
+        """Also while commits land: where every write is to one key, it stands at its entry."""
+        await write(put("k"))
+        writing = asyncio.create_task(self.rewrite(write, 300))
+        reads = 0
+        while not writing.done():
+            for keys in (["k"], ["k", "k", "x"]):
+                found = await store.get(NS, keys)
+                entry = found.entries[0]
+                assert entry is not None
+                assert entry.sequence == found.position.sequence
+                reads += 1
+            page = await store.scan(ListQuery(namespace=NS), now_us=NOW_US)
+            assert page.items[0].version >> 10 == 999_999 + page.position.sequence
+            await asyncio.sleep(0)  # noqa: TID251 - one step of the writer
+        await writing
+        assert reads > 50
+
+    async def rewrite(self, write: Writer, times: int) -> None:
+        """Write one key again and again."""
+        for _ in range(times):
+            await write(put("k"))
+            await asyncio.sleep(0)  # noqa: TID251 - one step of the reader
 
     async def test_an_entry_is_what_was_written(self, store: Store, write: Writer) -> None:
         """Value, metadata, expiration, version and place in the log come back."""

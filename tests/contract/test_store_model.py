@@ -51,7 +51,7 @@ from tests.support.store import HastyClock
 T = TypeVar("T")
 
 NAMESPACES = ["1" * 32, "2" * 32]
-KEYS = ["a", "a\0", "ab", "b", "é", "\U00010000"]
+KEYS = ["a", "a\0", "ab", "é"]
 SIZES = [0, 1, 600, 20_000, 2**20 + 1]
 START_S = 1_800_000_000
 
@@ -101,15 +101,15 @@ class Wishes:
         return Batch(namespace=self.namespace, mutations=mutations, identity=self.identity)
 
 
-numbers = st.integers(0, 5).map(lambda n: n.to_bytes(8, "big"))
+numbers = st.integers(0, 3).map(lambda n: n.to_bytes(8, "big"))
 wishes = st.builds(
     Wish,
     key=st.sampled_from(KEYS),
     size=st.none() | st.sampled_from(SIZES),
     metadata_size=st.sampled_from([None, None, 1, 600]),
-    expiration=st.none() | st.integers(START_S - 5, START_S + 40),
+    expiration=st.none() | st.integers(START_S - 1, START_S + 8),
     condition=st.sampled_from([None, None, None, Presence.ABSENT, Presence.PRESENT]),
-    stamp=st.none() | st.integers(1, 60),
+    stamp=st.none() | st.integers(1, 6),
 )
 identities = st.builds(
     Identity,
@@ -121,7 +121,7 @@ identities = st.builds(
 batches = st.builds(
     Wishes,
     namespace=st.sampled_from(NAMESPACES),
-    wishes=st.lists(wishes, min_size=1, max_size=6),
+    wishes=st.lists(wishes, min_size=1, max_size=4),
     identity=st.none() | identities,
 )
 
@@ -148,8 +148,8 @@ class Model:
     written: int = 0
     largest: int = 0
     lowest: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    told: dict[tuple[str, bytes], tuple[bytes, str]] = field(
-        default_factory=dict[tuple[str, bytes], tuple[bytes, str]]
+    told: dict[tuple[str, bytes], tuple[bytes, str, int | None]] = field(
+        default_factory=dict[tuple[str, bytes], tuple[bytes, str, int | None]]
     )
 
     def apply(self, batch: Batch, first: int, now_s: int) -> str:
@@ -167,9 +167,10 @@ class Model:
             return "forgotten"
         at = (identity.origin, identity.name)
         if at not in self.told:
-            self.told[at] = (identity.fingerprint, self.decide(batch, first, now_s))
+            since_s = now_s if identity.lowest_unresolved is None else None
+            self.told[at] = (identity.fingerprint, self.decide(batch, first, now_s), since_s)
             return self.told[at][1]
-        fingerprint, answer = self.told[at]
+        fingerprint, answer, _ = self.told[at]
         same_length = answer.startswith("failed") or answer.count(",") == len(batch.mutations)
         return answer if fingerprint == identity.fingerprint and same_length else "reused"
 
@@ -201,8 +202,11 @@ class Model:
             answers[key] = f"applied {version},"
         return "".join(answers[mutation.key] for mutation in batch.mutations)
 
-    def sweep(self, now_s: int, below: int) -> None:
-        """Bury what has expired, and remove old tombstones."""
+    def sweep(self, now_s: int, below: int, before_s: int) -> None:
+        """Bury what has expired, and remove old tombstones and outcomes."""
+        self.told = {
+            at: told for at, told in self.told.items() if told[2] is None or told[2] >= before_s
+        }
         for at, row in list(self.rows.items()):
             if row.dead(now_s):
                 self.rows[at] = Row(row.version, None, None, None)
@@ -288,18 +292,27 @@ class StoreMachine(RuleBasedStateMachine):
                 value = await value_of(outcome.current)
                 assert value in [content(size_bytes) for size_bytes in SIZES]
 
-    @rule(seconds=st.integers(1, 10))
+    @rule(seconds=st.integers(1, 3))
     def wait(self, seconds: int) -> None:
         """Let time pass."""
         self.now_s += seconds
 
-    @rule(below=st.integers(0, 70_000), limit=st.integers(1, 3))
-    def sweep(self, below: int, limit: int) -> None:
+    @rule(
+        below=st.integers(0, 7) | st.just(2**60),
+        age_s=st.integers(0, 3),
+        limit=st.integers(1, 3),
+    )
+    def sweep(self, below: int, age_s: int, limit: int) -> None:
         """Sweep until nothing is left to do."""
-        self.model.sweep(self.now_s, below)
-        while self.run(
-            self.store.sweep(order(now_s=self.now_s, tombstones_below=below, limit=limit))
-        ).total:
+        before_s = self.now_s - age_s
+        self.model.sweep(self.now_s, below, before_s)
+        sweep = order(
+            now_s=self.now_s,
+            tombstones_below=below,
+            outcomes_before_us=before_s * 1_000_000,
+            limit=limit,
+        )
+        while self.run(self.store.sweep(sweep)).total:
             pass
 
     @rule(
@@ -461,7 +474,7 @@ class SqliteMachine(StoreMachine):
 def test_memory_agrees_with_the_model() -> None:
     """The oracle of the simulator is right itself."""
     run_state_machine_as_test(
-        MemoryMachine, settings=settings(max_examples=60, stateful_step_count=25)
+        MemoryMachine, settings=settings(max_examples=60, stateful_step_count=30)
     )
 
 
@@ -470,8 +483,8 @@ def test_sqlite_agrees_with_the_model() -> None:
     run_state_machine_as_test(
         SqliteMachine,
         settings=settings(
-            max_examples=30,
-            stateful_step_count=20,
+            max_examples=60,
+            stateful_step_count=30,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

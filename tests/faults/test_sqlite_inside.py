@@ -143,6 +143,7 @@ async def test_no_nonce_seals_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 await write(put("large", b"%d" % i * 2_000_000, metadata=b"1", stamp=stamp))
             with pytest.raises(TypeError):
                 await write(put("a", b"never", stamp=2**60), BROKEN)
+            await write(put("a", b"instead", stamp=2**59))
             await store.rotate()
             await store.reseal(limit=2)
             await write(put("a", b"after", stamp=2**60 + run))
