@@ -32,6 +32,8 @@ WINDOW_DEAD_ROWS_MAX: Final = 4_000
 """How many expired keys a listing steps over on the event loop before a thread takes over."""
 WINDOW_VALUES_MAX: Final = 64
 """How many values a listing reads before it lets others run."""
+CHANGES_ROWS_MAX: Final = 256
+"""A stretch of the log is no longer than this, which takes the event loop a few milliseconds."""
 CHANGES_BYTES_MAX: Final = 8 * 2**20
 """A stretch of the log ends before its values exceed this."""
 
@@ -308,7 +310,8 @@ class Reader:
             if after.incarnation != end.incarnation or not start <= reached <= end.sequence:
                 oldest = Position(incarnation=end.incarnation, sequence=start)
                 raise PositionTooOldError(position=str(after), oldest=str(oldest))
-            for row in database.query(_CHANGES, (after.sequence, limit, EAGER_BYTES_MAX)):
+            rows_max = min(limit, CHANGES_ROWS_MAX)
+            for row in database.query(_CHANGES, (after.sequence, rows_max, EAGER_BYTES_MAX)):
                 change = self._change(row)
                 if change is not None:
                     value = change.entry.value
