@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from atoll.accounts import Accounts
+from atoll.accounts import Accounts, Permission
 from atoll.central import Central, CentralSettings
 from atoll.core.errors import (
     ConditionFailedError,
     DeadlinePassedError,
     NotArrivedError,
     RewriteTooSoonError,
+    UnauthenticatedError,
 )
 from atoll.core.limits import Limits
 from atoll.core.model import (
@@ -36,8 +37,9 @@ from atoll.core.session import (
     Subscribed,
     Upward,
 )
-from atoll.core.version import micros_of
+from atoll.core.version import Versions, micros_of
 from atoll.store.memory import MemoryStore
+from atoll.store.protocol import Admit
 from tests.support.clock import ManualClock
 from tests.support.rng import seeded_bytes
 
@@ -207,6 +209,48 @@ async def test_a_repeat_is_answered_with_the_first_outcome_and_no_limit() -> Non
     assert repeat.outcomes[0].version == first.outcomes[0].version
     assert repeat.outcomes[0].current is not None
     assert repeat.outcomes[0].current.value == b"second"
+
+
+class SlowToTell(MemoryStore):
+    """Commits at once, and says so only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(incarnation=7)
+        self.committed = asyncio.Event()
+        self.told = asyncio.Event()
+        self.told.set()
+
+    async def apply(
+        self, batch: Batch, versions: Versions, *, now_us: int, admit: Admit | None = None
+    ) -> Written:
+        """See `Store`."""
+        written = await super().apply(batch, versions, now_us=now_us, admit=admit)
+        self.committed.set()
+        await self.told.wait()
+        return written
+
+
+async def test_who_stops_waiting_for_a_revocation_has_revoked_all_the_same() -> None:
+    """What central keeps at hand of tokens follows the commit, not the caller's patience."""
+    store, clock = SlowToTell(), ManualClock()
+    central = Central(store, clock=clock, limits=Limits())
+    accounts = Accounts(central, limits=Limits(), clock=clock, random_bytes=seeded_bytes())
+    token, secret = await accounts.create_token("a" * 32, name="t", permission=Permission.READ)
+    await accounts.authenticate(authorization=f"Bearer {secret}")
+    store.told.clear()
+    revoking = asyncio.create_task(accounts.revoke_token("a" * 32, token.id))
+    store.committed.clear()
+    await store.committed.wait()
+
+    revoking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await revoking
+    store.told.set()
+    for _ in range(5):
+        await asyncio.sleep(0)  # noqa: TID251
+
+    with pytest.raises(UnauthenticatedError):
+        await accounts.authenticate(authorization=f"Bearer {secret}")
 
 
 async def test_the_entries_of_a_dropped_namespace_are_removed() -> None:
