@@ -1,6 +1,8 @@
 """Runs the parts one after the other and writes what they found."""
 
 import argparse
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +40,8 @@ def main() -> int:
         help=f"seconds that a turn may wait for a calm machine; default {PATIENCE_SECONDS:g}",
     )
     given = parser.parse_args()
+    # Told to stop, it ends the servers that it started before it goes.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     plan = Plan(
         rounds=given.rounds,
         quick=given.quick,
@@ -47,8 +51,11 @@ def main() -> int:
     base: Path = given.folder or machine.ROOT / ".cache"
     base.mkdir(parents=True, exist_ok=True)
     parts: list[Part] = []
+    written: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=base) as name:
         about = machine.facts(Path(name))
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        results = RESULTS / ("quick" if plan.quick else f"{day}-{about['commit']}")
         for part in given.only or PARTS:
             print(part, flush=True)
             folder = Path(name) / part
@@ -58,12 +65,11 @@ def main() -> int:
             except BenchError as error:
                 print(f"bench: {error}", file=sys.stderr)
                 return 2
+            # At once: what comes next may take long, or fail.
+            written = save(results, about, parts[-1])
+            shutil.rmtree(folder)
     print(markdown({part.name: {**as_json(part), "machine": about} for part in parts}))
-    file = (
-        "quick" if plan.quick else f"{time.strftime('%Y-%m-%d', time.gmtime())}-{about['commit']}"
-    )
-    for path in save(RESULTS / file, about, parts):
-        print(path)
+    print(*written, sep="\n")
     return 0 if all(t.met or t.aim for part in parts for t in part.targets) else 1
 
 

@@ -74,11 +74,14 @@ class Client:
         """Ask, and return the body of the answer.
 
         Raises:
-            BenchError: The answer is not 200.
+            BenchError: There is no answer, or it is not 200.
         """
-        self._connection.request(method, path, body=body, headers=self._headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
+        try:
+            self._connection.request(method, path, body=body, headers=self._headers)
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BenchError(f"{method} {path} was not answered: {error!r}") from error
         if answer.status != http.client.OK:
             raise BenchError(f"{method} {path} was answered {answer.status}: {content[:500]!r}")
         return content

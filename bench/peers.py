@@ -86,10 +86,17 @@ def version(program: str) -> str:
 
 
 def ask(url: str, *, body: object = None) -> Any:  # noqa: ANN401  # whatever JSON holds
-    """Get, or post JSON; return the JSON that comes back."""
+    """Get, or post JSON; return the JSON that comes back.
+
+    Raises:
+        BenchError: None does.
+    """
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(url, data, timeout=HTTP_SECONDS_MAX) as answer:
-        return json.loads(answer.read())
+    try:
+        with urllib.request.urlopen(url, data, timeout=HTTP_SECONDS_MAX) as answer:
+            return json.loads(answer.read())
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{url} did not answer with JSON: {error!r}") from error
 
 
 @contextlib.contextmanager

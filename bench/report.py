@@ -89,18 +89,18 @@ def as_json(part: Part) -> dict[str, Any]:
     return {**asdict(part), "targets": targets}
 
 
-def save(path: Path, machine: Mapping[str, str], parts: Sequence[Part]) -> list[Path]:
-    """Write both forms; parts that an earlier run of the same name left there are kept.
+def save(path: Path, machine: Mapping[str, str], part: Part) -> list[Path]:
+    """Write both forms; other parts that are there already are kept.
 
     Args:
         path: Without suffix.
         machine: Where and on what it was measured.
-        parts: What this run measured.
+        part: What was measured.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_suffix(".json")
     kept: dict[str, Any] = json.loads(file.read_text())["parts"] if file.exists() else {}
-    together = kept | {part.name: {**as_json(part), "machine": dict(machine)} for part in parts}
+    together = kept | {part.name: {**as_json(part), "machine": dict(machine)}}
     file.write_text(json.dumps({"parts": together}, indent=1) + "\n")
     text = path.with_suffix(".md")
     text.write_text(markdown(together))
