@@ -125,6 +125,7 @@ class Central:
         self._rewrites = rules.RewriteLimiter(limits.rewrite_interval_ms)
         self._system: OrderedDict[str, Entry | None] = OrderedDict()
         self._system_writes = 0
+        self._system_unsettled: set[str] = set()
         self._advanced = asyncio.Event()
         # What was said before a restart is said again, so nothing of this is stored.
         self._journals_empty_us: dict[str, int] = {}
@@ -194,7 +195,7 @@ class Central:
         writes = self._system_writes
         found = await self._store.get(SYSTEM_NAMESPACE, (key,))
         entry = found.entries[0]
-        if writes == self._system_writes:
+        if writes == self._system_writes and key not in self._system_unsettled:
             self._system[key] = entry
             if len(self._system) > SYSTEM_ENTRIES_MAX:
                 self._system.popitem(last=False)
@@ -210,13 +211,6 @@ class Central:
         """
         if not batch.mutations:
             return Written(outcomes=(), position=self._store.position)
-        if batch.namespace == SYSTEM_NAMESPACE:
-            # Whoever gives up waiting must not leave a revoked token at hand here: the commit
-            # goes on without them, and so does what follows it.
-            return await asyncio.shield(asyncio.ensure_future(self._write(batch)))
-        return await self._write(batch)
-
-    async def _write(self, batch: Batch) -> Written:
         if any(mutation.stamp is not None for mutation in batch.mutations):
             batch = await self._checked_delivery(batch)
         now_us = self.now_us()
@@ -234,18 +228,34 @@ class Central:
                 now_us=now_us,
                 admit=admission.admit if batch.rate_limited else None,
             )
-        except BaseException:
+        except BaseException as error:
             admission.withdraw()
+            if isinstance(error, asyncio.CancelledError):
+                # Whoever gives up waiting may have revoked a token all the same: the commit goes
+                # on without them, and nobody is left to say when it is done.
+                self._forget_system(batch, settled=False)
             raise
         if batch.token is not None:
             await self._note_delivered(batch.token)
-        if batch.namespace == SYSTEM_NAMESPACE:
-            self._system_writes += 1
-            for mutation in batch.mutations:
-                self._system.pop(mutation.key, None)
+        self._forget_system(batch, settled=True)
         advanced, self._advanced = self._advanced, asyncio.Event()
         advanced.set()
         return written
+
+    def _forget_system(self, batch: Batch, *, settled: bool) -> None:
+        """Keep nothing at hand of what a batch may have changed.
+
+        Until a later write of the key is answered, one that was not is never remembered again.
+        """
+        if batch.namespace != SYSTEM_NAMESPACE:
+            return
+        self._system_writes += 1
+        for mutation in batch.mutations:
+            self._system.pop(mutation.key, None)
+            if settled:
+                self._system_unsettled.discard(mutation.key)
+            else:
+                self._system_unsettled.add(mutation.key)
 
     async def _checked_delivery(self, batch: Batch) -> Batch:
         """Refuse a journal whose location may not deliver, and clamp stamps from the future."""

@@ -107,11 +107,15 @@ class Api:
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         headers: Mapping[str, str] = options.pop("headers", None) or {}
         try:
-            return await self._client.request(
+            response = await self._client.request(
                 method, path, headers={**self._headers(), **headers}, **options
             )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
+        # The body has been read. Its stream refers back to the response, and the cycle would hold
+        # page after page of an export until the collector comes by.
+        response.stream = httpx.ByteStream(b"")
+        return response
 
     def _headers(self) -> dict[str, str]:
         token = self.target.token
