@@ -83,6 +83,8 @@ class WritesContract:
 
         assert [outcome.kind for outcome in lost.outcomes] == ["lost", "lost", "applied"]
         assert [outcome.version for outcome in lost.outcomes] == [9, 9, 4]
+        assert [outcome.version for outcome in lost.outcomes[1:]] == [9, 4]
+        assert lost.outcomes[-3].kind is OutcomeKind.LOST
         assert lost.outcomes[0].current == await read(store, "k")
         assert lost.outcomes[1].current == await read(store, "gone")
         assert lost.position.sequence == before.sequence + 1

@@ -169,8 +169,11 @@ async def test_a_backup_is_not_made_over_anything(tmp_path: Path) -> None:
     before = await asyncio.to_thread(backup.read_bytes)
     with pytest.raises(StoreExistsError):
         await asyncio.to_thread(back_up, tmp_path / "data", backup, progress=nobody)
-    with pytest.raises(StoreNotFoundError):
-        await asyncio.to_thread(back_up, tmp_path, tmp_path / "b", progress=nobody)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "atoll.db").touch()
+    for folder in (tmp_path, tmp_path / "empty"):
+        with pytest.raises(StoreNotFoundError):
+            await asyncio.to_thread(back_up, folder, tmp_path / "b", progress=nobody)
 
     assert await asyncio.to_thread(backup.read_bytes) == before
 

@@ -246,6 +246,20 @@ async def test_a_rotation_goes_on_after_a_restart(tmp_path: Path) -> None:
             assert await value_of(await read(store, f"k{i:03}")) == b"%d" % i
 
 
+async def test_a_round_of_rotation_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """However many entries it may look at, it ends behind a few large ones."""
+    async with open_store(tmp_path) as store:
+        write = Writer(store)
+        for i in range(4):
+            await write(put(f"k{i}", bytes([i]) * 6_000_000))
+        await store.rotate()
+        rounds = [await store.reseal(limit=1000) for _ in range(3)]
+
+        assert [progress.done for progress in rounds] == [2, 4, 4]
+        assert [progress.complete for progress in rounds] == [False, False, True]
+        assert await value_of(await read(store, "k3")) == b"\x03" * 6_000_000
+
+
 async def test_a_key_replaced_without_the_store_knowing_is_taken_up(tmp_path: Path) -> None:
     """The power failed between the new file and the new seal: the next start goes on from there."""
     async with open_store(tmp_path, seed=1) as store:

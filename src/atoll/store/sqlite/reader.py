@@ -34,8 +34,6 @@ WINDOW_VALUES_MAX: Final = 64
 """How many values a listing reads before it lets others run."""
 CHANGES_ROWS_MAX: Final = 256
 """A stretch of the log is no longer than this, which takes the event loop a few milliseconds."""
-CHANGES_BYTES_MAX: Final = 8 * 2**20
-"""A stretch of the log ends before its values exceed this."""
 
 _KEY_END: Final = b"\xff"
 """Larger than any UTF-8."""
@@ -302,24 +300,15 @@ class Reader:
             PositionTooOldError: As there.
         """
         database = self._database
-        changes: list[Change] = []
-        values_bytes = 0
-        reached = after.sequence
         with database.transaction():
             end, start = _position(database)
-            if after.incarnation != end.incarnation or not start <= reached <= end.sequence:
+            if after.incarnation != end.incarnation or not start <= after.sequence <= end.sequence:
                 oldest = Position(incarnation=end.incarnation, sequence=start)
                 raise PositionTooOldError(position=str(after), oldest=str(oldest))
             rows_max = min(limit, CHANGES_ROWS_MAX)
-            for row in database.query(_CHANGES, (after.sequence, rows_max, EAGER_BYTES_MAX)):
-                change = self._change(row)
-                if change is not None:
-                    value = change.entry.value
-                    values_bytes += len(value) if isinstance(value, bytes) else 0
-                    if changes and values_bytes > CHANGES_BYTES_MAX:
-                        break
-                    changes.append(change)
-                reached = cast("int", row[0])
+            rows = database.query(_CHANGES, (after.sequence, rows_max, EAGER_BYTES_MAX))
+            changes = [change for change in map(self._change, rows) if change is not None]
+        reached = cast("int", rows[-1][0]) if rows else after.sequence
         return Changes(
             changes=changes,
             position=Position(incarnation=end.incarnation, sequence=reached),
