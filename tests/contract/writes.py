@@ -168,6 +168,7 @@ class WritesContract:
         await write(put("a", stamp=2**50))
         await write(put("b", stamp=2**40))
         await write(delete("a", stamp=2**60))
+        await write(put("b", stamp=2**41))
         await store.sweep(order(tombstones_below=LAST))
 
         assert await read(store, "a") is None

@@ -206,6 +206,28 @@ async def test_a_listing_steps_over_any_number_of_expired_keys(store: SqliteStor
             assert all(page.items for page in pages)
 
 
+async def test_a_listing_misses_nothing_where_a_window_ends(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many dead keys stand before a live one, and whatever it is called."""
+    monkeypatch.setattr(reader, "WINDOW_DEAD_ROWS_MAX", 6)
+    monkeypatch.setattr(reader, "WINDOW_VALUES_MAX", 3)
+    write = Writer(store)
+    expected: list[str] = []
+    for dead in range(20):
+        at = f"{dead:02}"
+        await write(*(put(f"{at}-{i:02}", expiration=NOW_S) for i in range(dead)))
+        await write(put(f"{at}-{dead:02}"), put(f"{at}-{dead:02}\0"))
+        expected += [f"{at}-{dead:02}", f"{at}-{dead:02}\0"]
+
+    for include in (Include.KEYS, Include.VALUES):
+        for limit in (1, 2, 3, 5, 1000):
+            assert await keys_of(listed(store, include=include, limit=limit)) == expected
+        for dead in range(20):
+            pages = listed(store, include=include, limit=1, prefix=f"{dead:02}")
+            assert await keys_of(pages) == expected[2 * dead : 2 * dead + 2]
+
+
 async def test_the_deleted_cost_a_listing_nothing(store: SqliteStore, tmp_path: Path) -> None:
     """What was deleted, or has expired and was swept, is in none of the pages that it reads."""
     write = Writer(store)
@@ -263,21 +285,22 @@ async def test_a_value_overwritten_in_the_same_commit_is_left_to_its_readers(
     tmp_path: Path,
 ) -> None:
     """Between a sweep's decision and its commit somebody may still find the old value."""
-    large = b"x" * 3_000_000
+    large = b"x" * 1_100_000
+    found: list[bytes | None] = []
     async with open_store(tmp_path, clock=HastyClock()) as store:
         write = Writer(store)
-        await write(put("k", large))
-        together = asyncio.gather(write(put("k", b"new")), store.sweep(order()))
-        entries: list[Entry | None] = []
-        while not together.done():
-            entries.append(await read(store, "k"))
-            await asyncio.sleep(0)  # noqa: TID251 - one step of the others
-        await together
-        await store.sweep(order())
-        values = [await value_of(entry) for entry in entries]
+        for turns in range(30):
+            await write(put("k", large))
+            together = asyncio.gather(write(put("k", b"new")), store.sweep(order()))
+            for _ in range(turns):
+                await asyncio.sleep(0)  # noqa: TID251 - one step of the others
+            entry = await read(store, "k")
+            await together
+            await store.sweep(order())
+            found.append(await value_of(entry))
+            del entry
 
-    assert large in values, "nobody came upon it: the test proves nothing"
-    assert set(values) <= {large, b"new"}
+    assert set(found) == {large, b"new"}, "they did not meet: the test proves nothing"
 
 
 async def test_others_run_while_a_bulk_is_written(tmp_path: Path) -> None:
