@@ -9,7 +9,7 @@ from typing import Final, cast
 import pytest
 
 from atoll.core.errors import CorruptDataError, StoreError
-from atoll.core.model import Entry, Include, ListQuery, Written
+from atoll.core.model import Include, ListQuery, Written
 from atoll.store.sealing import Sealer
 from atoll.store.sqlite import Access, SqliteStore, applying, reader, records, resealing, sweeping
 from atoll.store.sqlite.driver import Database
