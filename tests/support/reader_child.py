@@ -15,7 +15,8 @@ from atoll.location.age import Record
 from atoll.location.cache import CacheState
 from atoll.location.folder import KeeperLock
 from atoll.location.lmdb_cache import LmdbCache
-from atoll.location.reader import LmdbSight, Reader
+from atoll.location.lmdb_sight import LmdbSight
+from atoll.location.reader import Reader
 from atoll.location.time import Look
 from atoll.store.memory import MemoryStore
 from tests.support.location import NS, Wire

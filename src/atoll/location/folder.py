@@ -71,7 +71,7 @@ def boot_id(source: Callable[[], str] | None = None) -> str:
     Args:
         source: Where to read it; the operating system's own by default.
     """
-    return (source or (_boot_id_macos if sys.platform == "darwin" else _boot_id_linux))().strip()
+    return (source or SOURCES.get(sys.platform, _boot_id_linux))().strip()
 
 
 def _boot_id_linux() -> str:
@@ -83,3 +83,6 @@ def _boot_id_macos() -> str:
         BOOT_ID_MACOS, capture_output=True, check=True, text=True, timeout=SYSCTL_S_MAX
     )
     return said.stdout
+
+
+SOURCES: Final = {"darwin": _boot_id_macos}

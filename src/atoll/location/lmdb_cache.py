@@ -12,7 +12,6 @@ map is full. What lives is then copied to `cache-N+1.mdb`, and readers follow.
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import struct
@@ -28,10 +27,8 @@ from atoll.core.model import VALUE_INLINE_BYTES_MAX, LargeValue
 from atoll.location import codec
 from atoll.location.age import Record
 from atoll.location.cache import CacheLostError, CacheState
-from atoll.location.codec import LargeName
+from atoll.location.codec import LargeName, digest_of
 from atoll.location.current import Current
-
-DIGEST_BYTES: Final = 16
 
 MAP_FACTOR: Final = 2
 """The map is larger than the bound, for pages that a reader still looks at."""
@@ -109,6 +106,8 @@ class LmdbCache:
         self._read_before: set[bytes] = set()
         self._hand = b""
         self._files = 0
+        self.read_elsewhere: Callable[[bytes], bool] = lambda _: False
+        """Whether another process read what is found by a digest lately."""
         self._pinned: set[bytes] = set()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._current = Current.of(folder, writable=True)
@@ -370,7 +369,7 @@ class LmdbCache:
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """See `Cache`. A hand goes round the digests, and passes over what was read lately."""
-        for _ in range(2):  # Once sparing what was read lately, once not.
+        for sparing in (True, False):  # Once sparing what was read lately, once not.
             passed_end = False
             while not passed_end:
                 page: list[tuple[bytes, tuple[str, str]]] = []
@@ -383,7 +382,8 @@ class LmdbCache:
                     self._hand = cursor.key() if found else b""
                     passed_end = not found
                 for digest, place in page:
-                    if digest not in self._read_lately and digest not in self._read_before:
+                    here = digest in self._read_lately or digest in self._read_before
+                    if not here and not (sparing and self.read_elsewhere(digest)):
                         yield place
             self._read_before, self._read_lately = set(), set()
 
@@ -429,12 +429,6 @@ def check_length(env: lmdb.Environment, path: Path) -> None:
     """
     if path.stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
         raise DamagedError
-
-
-def digest_of(namespace: str, key: str) -> bytes:
-    """Return what a record is found by."""
-    name = f"{namespace}\0{key}".encode()
-    return hashlib.blake2b(name, digest_size=DIGEST_BYTES).digest()
 
 
 def _file(folder: Path, number: int) -> Path:

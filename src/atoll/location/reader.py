@@ -7,38 +7,20 @@ answered by age, as the keeper does when its own upstream cannot be reached.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from struct import error as StructError  # noqa: N812 - it is an exception's name
-from typing import Final, Protocol
-
-import lmdb
-import msgspec
+from typing import Protocol
 
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError, UnreachableError
 from atoll.core.model import Batch, JournalToken, ListQuery, Page, Position, Read, Reading, Written
 from atoll.core.session import Downward, Hello, Upward
-from atoll.location import codec
 from atoll.location.age import NEVER, Feed, Record
 from atoll.location.cache import CacheState, MemoryCache
-from atoll.location.codec import LargeName
-from atoll.location.current import FORM, Current
+from atoll.location.codec import digest_of
 from atoll.location.judging import Demand, Ground, has_expired, judge, refresh_age_ms
-from atoll.location.lmdb_cache import (
-    DATABASES,
-    READERS_MAX,
-    STATE_KEY,
-    DamagedError,
-    LargeFile,
-    check_length,
-    digest_of,
-)
+from atoll.location.mapping import ReaderMapping
 from atoll.location.time import LocationTime
 from atoll.upstream import Upstream
-
-UNREADABLE: Final = (lmdb.Error, OSError, StructError, ValueError, DamagedError)
-"""What a look at a cache that is gone, damaged or being replaced ends in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,95 +59,6 @@ class MemorySight:
         )
 
 
-class LmdbSight:
-    """Sees the cache on disk of another process, and follows it from file to file."""
-
-    def __init__(self, folder: Path) -> None:
-        """Look at the cache in `folder`, which need not be there yet."""
-        self._folder = folder
-        self._current: Current | None = None
-        self._env: lmdb.Environment | None = None
-        self._value = b""
-        self._generation = 0
-        self._raw = b""
-        self._state = CacheState()
-
-    def look(self, namespace: str, key: str) -> Seen | None:
-        """See `Sight`."""
-        try:
-            return self._look(namespace, key)
-        except UNREADABLE:
-            self.close()
-            return None
-
-    def _look(self, namespace: str, key: str) -> Seen | None:
-        current = self._current
-        if current is None or self._env is None or not self._is_current(current):
-            self.close()
-            current = self._open()
-        env = self._env
-        if env is None:
-            return None
-        digest = digest_of(namespace, key)
-        with env.begin(db=self._records) as look:
-            raw_state = look.get(STATE_KEY, db=self._meta)
-            is_pinned = look.get(digest, db=self._pins) is not None
-            raw = None if is_pinned else look.get(digest)
-        if current.value != self._value or raw_state is None:
-            return None
-        if raw_state != self._raw:
-            self._state = msgspec.json.decode(raw_state, type=CacheState)
-            self._raw = raw_state
-        record: Record | None = None
-        if raw is not None:
-            *place, found = codec.decode(raw, generation=self._generation, opened=self._large)
-            record = found if place == [namespace, key] else None
-        return Seen(state=self._state, record=record, is_pinned=is_pinned)
-
-    def _is_current(self, current: Current) -> bool:
-        return current.value == self._value and current.is_there()
-
-    def _open(self) -> Current:
-        current = self._current = Current.of(self._folder, writable=False)
-        self._value = current.value
-        self._generation, number = FORM.unpack(self._value)
-        path = self._folder / f"cache-{number}.mdb"
-        if number == 0 or not path.exists():
-            return current
-        env = lmdb.open(
-            str(path),
-            subdir=False,
-            readonly=True,
-            create=False,
-            max_dbs=DATABASES,
-            max_readers=READERS_MAX,
-        )
-        try:
-            check_length(env, path)
-            # Slots of processes that were killed are free again.
-            env.reader_check()
-            self._records = env.open_db(b"records", create=False)
-            self._meta = env.open_db(b"meta", create=False)
-            self._pins = env.open_db(b"pins", create=False)
-        except UNREADABLE:
-            env.close()
-            raise
-        self._env = env
-        return current
-
-    def _large(self, large: LargeName) -> LargeFile:
-        return LargeFile(self._folder / "large" / large.name, large.size_bytes)
-
-    def close(self) -> None:
-        """Let go of the files. The next look opens them again."""
-        if self._env is not None:
-            self._env.close()
-        if self._current is not None:
-            self._current.close()
-        self._env = self._current = None
-        self._raw = b""
-
-
 class Reader:
     """See `Upstream`."""
 
@@ -179,6 +72,7 @@ class Reader:
         boot: str,
         age_ms_max: int = 60_000,
         refresh_at: float = 0.75,
+        mapping: ReaderMapping | None = None,
     ) -> None:
         """Answer from what `sight` shows, and else ask `keeper`.
 
@@ -191,6 +85,7 @@ class Reader:
             age_ms_max: The bound of a read that states none.
             refresh_at: As in the keeper's settings: what is older than this part of its bound is
                 the keeper's to refresh.
+            mapping: Where answers are counted that the keeper does not see.
         """
         self._name = name
         self._keeper = keeper
@@ -199,6 +94,7 @@ class Reader:
         self._boot = boot
         self._age_ms_max = age_ms_max
         self._refresh_at = refresh_at
+        self._mapping = mapping
         self._state: CacheState | None = None
         self._ground = Ground(
             name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
@@ -289,6 +185,12 @@ class Reader:
             or refresh_age_ms(demand, reading, ground, refresh_at=self._refresh_at) is not None
         ):
             return None
+        return self._counted(demand, reading)
+
+    def _counted(self, demand: Demand, reading: Reading) -> Reading:
+        """Count an answer that the keeper does not see."""
+        if self._mapping is not None:
+            self._mapping.note(digest_of(*demand.place), reading.cache)
         return reading
 
     def _final(self, demand: Demand) -> Reading:
@@ -301,7 +203,7 @@ class Reader:
         ground = self._judged_by(seen.state)
         reading = None if ground is None else judge(demand, seen.record, ground, final=True)
         if reading is not None:
-            return reading
+            return self._counted(demand, reading)
         if demand.at_least is not None:
             held = Position(incarnation=seen.state.incarnation or 0, sequence=seen.state.applied)
             raise NotArrivedError(required=str(demand.at_least), held=str(held))
