@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.location.folder import KeeperLock, LocationInUseError, boot_id
+from atoll.core.location_errors import LocationInUseError
+from atoll.location.folder import KeeperLock, boot_id
 from tests.support.histories import Seen, steps_back
 
 ROOT = Path(__file__).parents[2]

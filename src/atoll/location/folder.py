@@ -11,26 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from atoll.core.errors import StoreError
+from atoll.core.location_errors import LocationInUseError
 
 LOCK_NAME: Final = "keeper.lock"
 PID_BYTES_MAX: Final = 32
 BOOT_ID_LINUX: Final = Path("/proc/sys/kernel/random/boot_id")
 BOOT_ID_MACOS: Final = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
 SYSCTL_S_MAX: Final = 5
-
-
-class LocationInUseError(StoreError):
-    """Another process keeps this location."""
-
-    code = "location_in_use"
-
-    def __init__(self, *, folder: Path, pid: int | None) -> None:
-        self.folder = folder
-        self.pid = pid
-        """The other's, `None` if it has not said yet."""
-        who = "another process" if pid is None else f"process {pid}"
-        super().__init__(f"the location in {folder} is kept by {who}; end that one first")
 
 
 class KeeperLock:
