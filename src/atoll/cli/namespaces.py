@@ -63,7 +63,7 @@ async def settings(
     ] = None,
 ) -> None:
     """Show what locations may do while cut off, after changing what is given."""
-    path = f"/namespaces/{await session.api.namespace_id(namespace)}/settings"
+    path = f"{await session.api.namespace_id(namespace)}/settings"
     options = {"stale": stale, "journal": journal, "bound_s": bound}
     given = {name: value for name, value in options.items() if value is not None}
     if given:
