@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll.principal import Permission
 from tests.http.locations import GRACE_S, World
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +101,7 @@ async def test_past_its_bound(world: World, cache_control: str | None, status: i
 async def test_a_position_that_has_not_arrived(world: World) -> None:
     """503, unless what is stale will do."""
     central, a = world.sites["central"], world.sites["A"]
-    await cut_off(world)
+    await cut_off(world, 5)  # Within the bound: it is the position alone that is not met.
     put = await central.ask("PUT", central.v1 + KEY, body=b"v2")
     ahead = {"atoll-at-least": put.headers["atoll-position"]}
 
@@ -187,6 +188,27 @@ async def test_credentials_while_cut_off(world: World) -> None:
     assert known.status == 200
     assert stranger.code == (503, "cut_off")
     assert late.code == (503, "cut_off")
+
+
+async def test_a_token_ends_by_central_time(world: World) -> None:
+    """A wall clock that was set back gives no token more life."""
+    a, made_by = world.sites["A"], world.sites["central"].accounts
+    _, secret = await made_by.create_token(
+        a.account.id,
+        name="brief",
+        permission=Permission.READ,
+        expires_s=int(world.clock.now_s) + 30,
+    )
+    brief = {"authorization": f"Bearer {secret}"}
+    before = await a.ask("GET", a.v1 + KEY, headers=brief)
+    await cut_off(world, 5)
+    world.clock.step(-1000)
+    await world.pass_time(30)
+
+    after = await a.ask("GET", a.v1 + KEY, headers=brief)
+
+    assert before.status == 200
+    assert after.code == (401, "unauthenticated")
 
 
 async def test_the_story_of_the_announcement(world: World) -> None:
