@@ -230,6 +230,8 @@ class Checker:
                 self.violated("at least", now_s, f"{told(question, reading)}, required {required}")
         elif isinstance(required, JournalToken):
             self.counts["reads: at least a journal's place"] += 1
+            if self._taken_back(required, reading.position.incarnation):
+                return
             for operation in self.journaled:
                 if operation.token != required or operation.version is None:
                     continue
@@ -243,6 +245,10 @@ class Checker:
                         f"{told(question, reading)}, required {required}, which has"
                         f" version {operation.version} and became {became}",
                     )
+
+    def _taken_back(self, token: JournalToken, incarnation: int) -> bool:
+        """Whether a journaled write was delivered to what a restored backup has taken back."""
+        return self.history.delivered_in.get(token, incarnation) < incarnation
 
     def _forward(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
         """Is it no older than what was shown or told here before."""

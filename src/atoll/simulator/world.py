@@ -14,6 +14,7 @@ from structlog.typing import EventDict
 
 from atoll.central import CentralSettings
 from atoll.core.model import Mutation, Read
+from atoll.simulator.airports import NEAREST_S, one_way_s
 from atoll.simulator.checks import Checker
 from atoll.simulator.clients import Client, Notes
 from atoll.simulator.clock import SimClock
@@ -71,6 +72,8 @@ class World:
             settings=CentralSettings(log_rows_max=plan.log_rows_max),
             store=MemoryStore(incarnation=1),
         )
+        names = (CENTRAL, *(location.name for location in plan.locations))
+        self._sites = dict(zip(names, plan.sites, strict=False))
         self.places: list[Place] = []
         self.network.add(self.central)
         self.checker.places[CENTRAL] = PlaceState()
@@ -99,7 +102,12 @@ class World:
 
     def _delay_s(self, origin: str, target: str) -> float:
         calm = self.network.calm
-        return CLIENT_DELAY_S if origin in calm or target in calm else self.plan.delay_s
+        if origin in calm or target in calm:
+            return CLIENT_DELAY_S
+        if not self._sites:
+            return self.plan.delay_s
+        a, b = self._sites.get(origin), self._sites.get(target)
+        return NEAREST_S if a is None or b is None else one_way_s(a, b)
 
     def _client(self, place: str, number: int) -> Client:
         host = f"client {number} at {place}"
