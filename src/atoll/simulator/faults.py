@@ -1,6 +1,7 @@
 """What goes wrong, at moments and in ways that the seed draws."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -15,6 +16,8 @@ from atoll.simulator.plan import CENTRAL, Plan
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 20.0
+AFTERMATH_S: Final = 3.0
+"""So long after it a fault still counts as met."""
 EVERY_S: Final = 0.05
 BACKUP_EVERY: Final = 4
 """A backup is taken at every so many faults."""
@@ -37,6 +40,10 @@ class Place(Node, Protocol):
 
     def switch(self, above: tuple[str, ...]) -> None:
         """Read through another node from now on."""
+        ...
+
+    def flying(self, namespace: str, key: str) -> bool:
+        """Whether a read of a key is on its way from it."""
         ...
 
     def evict(self, namespace: str, key: str) -> bool:
@@ -66,6 +73,7 @@ class Faults:
         self._places = places
         self._checker = checker
         self._busy: dict[str, int] = {}
+        self._felt: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
         self._kinds: dict[str, Fault] = {
@@ -156,6 +164,7 @@ class Faults:
 
     async def _do(self, kind: str) -> None:
         self._busy[kind] = self._busy.get(kind, 0) + 1
+        self._note(kind, 1)
         self._mark_all()
         try:
             await self._kinds[kind]()
@@ -163,8 +172,13 @@ class Faults:
             self._busy[kind] -= 1
             if not self._busy[kind]:
                 del self._busy[kind]
+            self._loop.call_later(AFTERMATH_S, self._note, kind, -1)
             if not self._over:
                 self._mark_all()
+
+    def _note(self, kind: str, change: int) -> None:
+        self._felt[kind] += change
+        self._checker.coverage.set_active(tuple(sorted(+self._felt)))
 
     async def _cut(self) -> None:
         place = self._place()
@@ -252,7 +266,11 @@ class Faults:
                 self._random.choice(self._plan.namespaces),
                 self._random.choice(self._plan.keys),
             )
-            if place.life is not None and place.evict(*at):
+            if place.life is None:
+                continue
+            if place.flying(*at):
+                self._checker.counts["evictions beside a request in the air"] += 1
+            if place.evict(*at):
                 self._say(f"evict {at[1]} at {place.name}")
                 self._checker.counts["evictions"] += 1
                 self._checker.not_held(place.name, at)

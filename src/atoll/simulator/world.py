@@ -14,13 +14,14 @@ from structlog.typing import EventDict
 
 from atoll.central import CentralSettings
 from atoll.core.model import Mutation, Read
+from atoll.core.session import Changed
 from atoll.simulator.airports import NEAREST_S, one_way_s
 from atoll.simulator.checks import Checker
 from atoll.simulator.clients import Client, Notes
 from atoll.simulator.clock import SimClock
 from atoll.simulator.ending import check_history
 from atoll.simulator.facts import PlaceState, Violation
-from atoll.simulator.faults import Faults, Place
+from atoll.simulator.faults import Faults
 from atoll.simulator.follower import Follower
 from atoll.simulator.history import History
 from atoll.simulator.loop import VirtualLoop, run
@@ -73,8 +74,9 @@ class World:
             store=MemoryStore(incarnation=1),
         )
         names = (CENTRAL, *(location.name for location in plan.locations))
-        self._sites = dict(zip(names, plan.sites, strict=False))
-        self.places: list[Place] = []
+        sites = dict(zip(names, plan.sites, strict=False))
+        self._legs_s = {(a, b): one_way_s(sites[a], sites[b]) for a in sites for b in sites}
+        self.places: list[LocationNode] = []
         self.network.add(self.central)
         self.checker.places[CENTRAL] = PlaceState()
         for location in plan.locations:
@@ -91,6 +93,7 @@ class World:
             self.network.add(place)
             self.checker.places[place.name] = PlaceState(above=place.above)
         self.network.on_echo = self._echoed
+        self.network.on_change = self._relayed
         self.clients: list[Client] = []
         for name in (CENTRAL, *(place.name for place in self.places)):
             for number in range(plan.clients):
@@ -104,10 +107,9 @@ class World:
         calm = self.network.calm
         if origin in calm or target in calm:
             return CLIENT_DELAY_S
-        if not self._sites:
+        if not self._legs_s:
             return self.plan.delay_s
-        a, b = self._sites.get(origin), self._sites.get(target)
-        return NEAREST_S if a is None or b is None else one_way_s(a, b)
+        return self._legs_s.get((origin, target), NEAREST_S)
 
     def _client(self, place: str, number: int) -> Client:
         host = f"client {number} at {place}"
@@ -128,6 +130,11 @@ class World:
         if state is not None and central_us is not None:
             state.told(central_us, self.loop.time())
 
+    def _relayed(self, origin: str, change: Changed) -> None:
+        for place in self.places:
+            if place.name == origin:
+                place.relays(change.namespace, change.entry.key)
+
     # The run.
 
     async def live(self) -> Report:
@@ -141,7 +148,7 @@ class World:
             random=self._random("faults"),
             network=self.network,
             central=self.central,
-            places=self.places,
+            places=list(self.places),
             checker=self.checker,
         )
         follower = Follower(
@@ -245,6 +252,11 @@ class World:
                 "one fetch", self.loop.time(), f"{traffic.flights_most} fetches of a key at a time"
             )
         counts = self.checker.counts
+        counts.update(self.checker.coverage.counts())
+        counts["repeats after an outcome was forgotten"] += self.history.repeats_forgotten
+        counts["changes relayed of keys not held"] += sum(
+            place.relayed_unheld for place in self.places
+        )
         counts["calls"] += traffic.calls
         counts["calls: lost"] += traffic.lost
         counts["calls: refused"] += traffic.refused
