@@ -43,6 +43,7 @@ COMMANDS = [
     "restore",
     "seal rotate",
     "config",
+    "simulate",
 ]
 
 

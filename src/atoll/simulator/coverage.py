@@ -6,6 +6,19 @@ from typing import Final
 QUIET: Final = "nothing"
 """What a check met that came long after the last fault, or before the first."""
 
+CHECKERS: Final = (
+    "reads",
+    "at least",
+    "expiry",
+    "journal",
+    "availability",
+    "writes",
+    "conditions",
+    "lists",
+    "feed",
+)
+"""Each stands for the promises that one kind of answer is held to."""
+
 
 class Coverage:
     """Counts what was checked while which kinds of faults were at work, or just had been."""
