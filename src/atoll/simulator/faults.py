@@ -226,7 +226,8 @@ class Faults:
             state.frozen -= 1
             state.frozen_until_s = self._loop.time()
         stood_s = self._loop.time() - began_s
-        if node is not self._central and stood_s > PAUSE_S_MIN and self._random.random() < 0.3:  # noqa: PLR2004
+        paused = life.alive and node is not self._central and self._random.random() < 0.3  # noqa: PLR2004
+        if paused and stood_s > PAUSE_S_MIN:
             # A paused virtual machine: its elapsed clock did not count, its wall clock is right.
             node.clock.pause(stood_s)
             state.told_us = None

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from random import Random
@@ -275,20 +277,9 @@ class World:
         )
 
 
-def simulate(plan: Plan, *, trace: bool = False) -> Report:
-    """Run one plan and report.
-
-    Args:
-        plan: What to run.
-        trace: Whether to keep a line for each answer.
-    """
-
-    async def main(loop: VirtualLoop) -> Report:
-        world = World(plan, loop)
-        if trace:
-            world.history.trace = []
-        return await world.live()
-
+@contextmanager
+def alone() -> Generator[list[str]]:
+    """Let nothing but the seed decide what happens, and yield a list of the errors logged."""
     errors: list[str] = []
 
     def kept(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -305,12 +296,30 @@ def simulate(plan: Plan, *, trace: bool = False) -> Report:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        report = copy_context().run(run, main, Random(f"loop {plan.seed}"))
+        yield errors
     finally:
         structlog.configure(**configured)
         if collecting:
             gc.enable()
         gc.collect()
+
+
+def simulate(plan: Plan, *, trace: bool = False) -> Report:
+    """Run one plan and report.
+
+    Args:
+        plan: What to run.
+        trace: Whether to keep a line for each answer.
+    """
+
+    async def main(loop: VirtualLoop) -> Report:
+        world = World(plan, loop)
+        if trace:
+            world.history.trace = []
+        return await world.live()
+
+    with alone() as errors:
+        report = copy_context().run(run, main, Random(f"loop {plan.seed}"))
     report.violations += [
         Violation(promise="errors", at_s=plan.safety_s, what=text)
         for text in errors[:LOGGED_ERRORS_MAX]
