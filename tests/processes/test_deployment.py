@@ -25,6 +25,8 @@ from cryptography.x509.oid import NameOID
 from tests.support.server import ATOLL, STOP_S_MAX, environment
 
 RUN_S_MAX = 60
+HANDSHAKES_MAX = 100_000
+"""Some minutes of looking."""
 
 
 def atoll(
@@ -265,3 +267,31 @@ def test_half_of_tls_is_refused(tmp_path: Path) -> None:
     swapped = {"tls_certificate": settings["tls_key"], "tls_key": settings["tls_certificate"]}
     refused = atoll(data, "central", code=2, settings={"port": "0", **swapped})
     assert "tls_certificate" in refused.stderr
+
+
+def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
+    """New files are served without a restart; files that cannot be used change nothing."""
+    data = tmp_path / "data"
+    initialised(data)
+    settings = certificate(tmp_path)
+    path = Path(settings["tls_certificate"])
+    first = path.read_text()
+    with central(data, host="0.0.0.0", **settings) as (url, _):  # noqa: S104 - TLS
+        at = urlsplit(url)
+        assert at.hostname is not None
+        assert at.port is not None
+        served = (at.hostname, at.port)
+        assert ssl.get_server_certificate(served) == first
+
+        renewed_folder = tmp_path / "renewed"
+        renewed_folder.mkdir()
+        renewed = certificate(renewed_folder)
+        Path(renewed["tls_key"]).replace(settings["tls_key"])  # At first only half of the pair.
+        for _ in range(50):
+            assert ssl.get_server_certificate(served) == first
+        Path(renewed["tls_certificate"]).replace(path)
+        handshakes = 0
+        while ssl.get_server_certificate(served) == first:
+            handshakes += 1
+            assert handshakes < HANDSHAKES_MAX
+        assert ssl.get_server_certificate(served) == path.read_text()

@@ -9,7 +9,7 @@ import pytest
 SCRIPT = """
 import logging, sys
 from atoll.config import load
-from atoll.serve import configure_log, log
+from atoll.serve.log import configure_log, log
 
 configure_log(load({"log_format": sys.argv[1], "log_level": sys.argv[2]}, {}).config)
 

@@ -13,10 +13,11 @@ from atoll.core.model import Batch, Entry, Mutation, Read
 from atoll.core.version import Version
 from atoll.location.age import Record
 from atoll.location.cache import CacheState
+from atoll.location.codec import digest_of
 from atoll.location.file_journal import FileJournal
 from atoll.location.journal import Journaled
 from atoll.location.keeper import Keeper
-from atoll.location.lmdb_cache import LmdbCache, digest_of
+from atoll.location.lmdb_cache import LmdbCache
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
 from tests.support.location import NS, Wire

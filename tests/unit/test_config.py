@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from atoll.config import (
-    LIMITS,
-    PRESET,
     Config,
     default_of,
     environment_name,
@@ -16,6 +14,8 @@ from atoll.config import (
     load,
     settings,
 )
+from atoll.config.loading import PRESET
+from atoll.config.settings import LIMITS
 from atoll.core.errors import ConfigError
 from atoll.core.limits import PRESETS, Limits
 from tests.tidy.sources import ROOT

@@ -15,7 +15,8 @@ from atoll.cli.folder import CREDENTIALS_NAME, write_credentials
 from atoll.cli.progress import progress
 from atoll.cli.running import make_credentials
 from atoll.core.errors import StoreExistsError, StoreInUseError
-from atoll.serve import back_up, opened, restore, run, sealing_key_of
+from atoll.serve.central import back_up, opened, restore, sealing_key_of
+from atoll.serve.server import run
 
 INIT_TOKEN: Final = "first"  # noqa: S105 - a name, not a secret
 

@@ -24,7 +24,9 @@ from atoll.cli.folder import (
 from atoll.cli.output import Out
 from atoll.config import Config
 from atoll.core.errors import AccountNotFoundError, UnauthenticatedError
-from atoll.serve import Opened, configure_log, opened, require_safe, run, serve
+from atoll.serve.central import Opened, opened, serve
+from atoll.serve.log import configure_log
+from atoll.serve.server import require_safe, run
 
 DEV_EMAIL: Final = "dev@atoll.localhost"
 DEV_ACCOUNT: Final = "dev"

@@ -1,10 +1,13 @@
 """The errors of locations, a part of the tree in `core.errors`.
 
-All but one are kinds of `UnavailableError`: what cannot be done now may be done later. A location
-that was forgotten stays so, and its journal is set aside.
+All but two are kinds of `UnavailableError`: what cannot be done now may be done later. A location
+that was forgotten stays so, and its journal is set aside; one that another process keeps is not
+opened at all.
 """
 
-from atoll.core.errors import AtollError, UnavailableError
+from pathlib import Path
+
+from atoll.core.errors import AtollError, StoreError, UnavailableError
 
 
 class UnreachableError(UnavailableError):
@@ -80,3 +83,16 @@ class LocationForgottenError(AtollError):
             f"location {location!r} was forgotten: what its journal still holds is not applied,"
             " because deletions that are newer may have been removed since"
         )
+
+
+class LocationInUseError(StoreError):
+    """Another process keeps this location."""
+
+    code = "location_in_use"
+
+    def __init__(self, *, folder: Path, pid: int | None) -> None:
+        self.folder = folder
+        self.pid = pid
+        """The other's, `None` if it has not said yet."""
+        who = "another process" if pid is None else f"process {pid}"
+        super().__init__(f"the location in {folder} is kept by {who}; end that one first")

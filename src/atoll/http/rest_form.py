@@ -106,6 +106,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "store_failed": Refusal(status=500, number=20510),
     "disk_full": Refusal(status=507, number=20507),
     "store_in_use": Refusal(status=500, number=20510),
+    "location_in_use": Refusal(status=500, number=20510),
     "store_not_found": Refusal(status=500, number=20510),
     "store_exists": Refusal(status=500, number=20510),
     "schema_too_new": Refusal(status=500, number=20510),

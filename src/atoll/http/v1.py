@@ -117,6 +117,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "store_failed": 500,
     "disk_full": 507,
     "store_in_use": 500,
+    "location_in_use": 500,
     "store_not_found": 500,
     "store_exists": 500,
     "schema_too_new": 500,

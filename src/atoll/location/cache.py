@@ -6,7 +6,7 @@ the model that the simulator and the unit tests run on.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -60,7 +60,7 @@ class CacheState:
 class Cache(Protocol):
     """Records by namespace and key. One keeper writes it; only it calls what changes anything.
 
-    `get`, `save`, `put` and `remove` may raise `CacheLostError`.
+    `get`, `save`, `put`, `remove` and what pins may raise `CacheLostError`.
     """
 
     size_bytes_max: int
@@ -93,6 +93,18 @@ class Cache(Protocol):
 
     def clear(self) -> None:
         """Let go of everything, the state included."""
+        ...
+
+    def pin_only(self, places: Iterable[tuple[str, str]]) -> None:
+        """Have readers ask the keeper about these keys and no others, whatever is held of them."""
+        ...
+
+    def pin(self, places: Iterable[tuple[str, str]]) -> None:
+        """Have readers ask the keeper about these keys as well, also after the cache was lost."""
+        ...
+
+    def unpin(self, places: Iterable[tuple[str, str]]) -> None:
+        """Let readers answer about these keys."""
         ...
 
     def unread(self) -> Iterator[tuple[str, str]]:
@@ -129,6 +141,7 @@ class MemoryCache:
         self._records: OrderedDict[tuple[str, str], Record] = OrderedDict()
         self._size_bytes = 0
         self._state: CacheState | None = None
+        self._pinned: set[tuple[str, str]] = set()
 
     @property
     def size_bytes(self) -> int:
@@ -167,6 +180,22 @@ class MemoryCache:
         self._records.clear()
         self._size_bytes = 0
         self._state = None
+
+    def pin_only(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        self._pinned = set(places)
+
+    def pin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        self._pinned.update(places)
+
+    def unpin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        self._pinned.difference_update(places)
+
+    def is_pinned(self, namespace: str, key: str) -> bool:
+        """Whether readers ask the keeper about a key."""
+        return (namespace, key) in self._pinned
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """See `Cache`."""

@@ -14,6 +14,7 @@
 The key stands in full, because records are found by a digest of it.
 """
 
+import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from atoll.location.age import NEVER, Record
 
 HEADER: Final = struct.Struct("<IBqqQqHHI")
 LARGE: Final = struct.Struct("<Q")
+
+DIGEST_BYTES: Final = 16
 
 HAS_ENTRY: Final = 1
 HAS_VALUE: Final = 2
@@ -40,6 +43,12 @@ class LargeName:
 
     name: str
     size_bytes: int
+
+
+def digest_of(namespace: str, key: str) -> bytes:
+    """Return what a record is found by."""
+    name = f"{namespace}\0{key}".encode()
+    return hashlib.blake2b(name, digest_size=DIGEST_BYTES).digest()
 
 
 def encode(

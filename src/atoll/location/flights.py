@@ -14,7 +14,8 @@ from atoll.core.location_errors import CutOffError, UnreachableError
 from atoll.core.model import AtLeast, CacheStatus, Entry, JournalToken, Position, Read, Reading
 from atoll.core.version import NO_VERSION
 from atoll.location.age import NEVER
-from atoll.location.knowledge import Demand, Knowledge, version_known
+from atoll.location.judging import Demand
+from atoll.location.knowledge import Knowledge, version_known
 from atoll.location.link import Link
 from atoll.location.pins import Place
 

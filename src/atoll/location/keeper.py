@@ -8,7 +8,6 @@ followed, `writes` go up or into the journal. Here they are put together, and re
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from atoll.clock import Clock
 from atoll.core.limits import Limits
@@ -27,15 +26,13 @@ from atoll.location import listing
 from atoll.location.cache import Cache
 from atoll.location.flights import Flights
 from atoll.location.journal import Journal
-from atoll.location.knowledge import Demand, Knowledge
+from atoll.location.judging import Demand, refresh_age_ms
+from atoll.location.knowledge import Knowledge
 from atoll.location.link import Link
 from atoll.location.session import Session, SessionSettings
 from atoll.location.writes import Writes, WriteSettings
 from atoll.registry import Registered, register
 from atoll.upstream import Upstream
-
-LIVE_MS_MAX: Final = 5000
-"""What is older than this is out of the ordinary while the feed itself is younger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +166,11 @@ class Keeper:
         reading = self.knowledge.answer(demand)
         if reading is None:
             return await self._flights.ask(demand)
-        age_ms = reading.age_ms or 0
-        if age_ms > demand.age_ms_max * self._settings.refresh_at:
-            self._flights.refresh(demand, age_ms_max=demand.age_ms_max // 2)
-        elif age_ms > LIVE_MS_MAX and self.knowledge.feed_age_ms(asked_ms) <= LIVE_MS_MAX:
-            # The feed would keep it fresh, had it been read since the feed began.
-            self._flights.refresh(demand, age_ms_max=LIVE_MS_MAX)
+        age_ms_max = refresh_age_ms(
+            demand, reading, self.knowledge.ground, refresh_at=self._settings.refresh_at
+        )
+        if age_ms_max is not None:
+            self._flights.refresh(demand, age_ms_max=age_ms_max)
         return reading
 
     async def list(self, query: ListQuery) -> Page:

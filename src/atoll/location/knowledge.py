@@ -9,14 +9,12 @@ pins and the recent changes, so that no other step can come between a look and w
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from atoll.clock import Clock
-from atoll.core import rules
 from atoll.core.model import (
     AtLeast,
-    CacheStatus,
     Entry,
     JournalToken,
     Position,
@@ -24,37 +22,16 @@ from atoll.core.model import (
     Written,
 )
 from atoll.core.version import CENTRAL_NODE, NO_VERSION, HybridClock, Version
-from atoll.location.age import NEVER, Feed, Known, Record, known, within
+from atoll.location.age import NEVER, Feed, Record, known
 from atoll.location.cache import Cache, CacheLostError, CacheState
 from atoll.location.journal import Journal, Journaled
+from atoll.location.judging import Demand, Ground, has_expired, judge
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
 from atoll.location.time import LocationTime
 
-US_PER_S: Final = 1_000_000
-
 RETIRED_MAX: Final = 16
 """How many earlier incarnations of central are remembered."""
-
-UNKNOWN: Final = Known(instant_ms=NEVER, sequence=-1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """A question about one key, as it arrived."""
-
-    namespace: str
-    key: str
-    asked_ms: int
-    """The instant of its arrival."""
-    age_ms_max: int
-    stale_ms_max: int | None = None
-    at_least: AtLeast | None = None
-
-    @property
-    def place(self) -> Place:
-        """Where it looks."""
-        return self.namespace, self.key
 
 
 class Knowledge:
@@ -120,7 +97,11 @@ class Knowledge:
             floor=max(journal.state.stamp_floor, state.stamps),
         )
         for entry in journal.entries:
-            self.pin(entry, order_unknown=entry.sequence <= self._lost_sequence)
+            self._show(entry, order_unknown=entry.sequence <= self._lost_sequence)
+        try:
+            self.cache.pin_only(self.pins.places())
+        except CacheLostError:
+            self._lose()
         self.save()
 
     def save(self) -> None:
@@ -176,10 +157,6 @@ class Knowledge:
         """How far the feed has told."""
         return Position(incarnation=self.incarnation or 0, sequence=self.feed.applied)
 
-    def feed_age_ms(self, asked_ms: int) -> int:
-        """Return how old what the feed vouches for is; very large when nobody can say."""
-        return asked_ms - self.time.trusted(self.feed.instant_ms)
-
     # Answering.
 
     def answer(
@@ -200,57 +177,34 @@ class Knowledge:
             delivered_at: The sequence at which the journal that the demand names was delivered.
         """
         record = self.held(demand.place)
-        state = UNKNOWN if record is None else known(record, demand.namespace, self.feed)
-        state = replace(state, instant_ms=self.time.trusted(state.instant_ms))
-        arrived = self._arrived(demand, record, state, delivered_at)
-        pin = self.pins.shown(demand.place)
-        if pin is not None and arrived:
-            shown = self._live(pin.entry())
-            return Reading(
-                entry=shown,
-                buried=pin.version if shown is None else None,
-                position=self.position,
-                token=JournalToken(location=self.name, sequence=pin.sequence),
-                order_unknown=pin.order_unknown,
-                cache=CacheStatus.HIT,
-                node=self.name,
-            )
-        if record is None or not arrived:
-            return None
-        in_bound = within(state.instant_ms, asked_ms=demand.asked_ms, age_ms_max=demand.age_ms_max)
-        meets = in_bound and (fetched or not record.superseded)
-        if not meets and not (final and (in_bound or self._stale_enough(demand, state))):
-            return None
-        entry = self._live_or_buried(demand, record)
-        return Reading(
-            entry=entry,
-            buried=record.entry.version if entry is None and record.entry is not None else None,
-            position=Position(incarnation=self.incarnation or 0, sequence=state.sequence),
-            age_ms=state.age_ms(demand.asked_ms),
-            stale=not meets,
-            order_unknown=state.instant_ms < self.lost_ms,
-            cache=_status(entry, stale=not meets, fetched=fetched),
-            node=self.name,
+        reading = judge(
+            demand,
+            record,
+            self.ground,
+            pin=self.pins.shown(demand.place),
+            fetched=fetched,
+            final=final,
+            delivered_at=delivered_at,
         )
+        if reading is not None and has_expired(record, reading):
+            assert record is not None
+            assert record.entry is not None
+            buried = replace(record.entry, value=None, metadata=None, expiration=None)
+            self._keep(demand.namespace, demand.key, replace(record, entry=buried))
+        return reading
 
-    def _arrived(
-        self, demand: Demand, record: Record | None, state: Known, delivered_at: int | None
-    ) -> bool:
-        """Whether what is held is knowledge at or after the place that the demand names."""
-        match demand.at_least:
-            case None:
-                return True
-            case Position(incarnation=incarnation, sequence=sequence):
-                return (
-                    record is not None
-                    and incarnation == self.incarnation
-                    and state.sequence >= sequence
-                )
-            case JournalToken(location=location, sequence=sequence):
-                if delivered_at is not None and state.sequence >= delivered_at:
-                    return True
-                own = location == self.name and sequence <= self.journal.last_sequence
-                return own and record is not None and state.instant_ms >= self.lost_ms
+    @property
+    def ground(self) -> Ground:
+        """What answers are judged by now."""
+        return Ground(
+            name=self.name,
+            incarnation=self.incarnation,
+            feed=self.feed,
+            trusted_ms=self.time.trusted_ms,
+            lost_ms=self.lost_ms,
+            central_us=self.time.central_us() or 0,
+            journal_sequence=self.journal.last_sequence,
+        )
 
     def required(self, at_least: AtLeast | None) -> AtLeast | None:
         """Return what remains of a requirement at this location.
@@ -265,28 +219,6 @@ class Knowledge:
             if issued and (shown or self.lost_ms == NEVER):
                 return None
         return at_least
-
-    def _stale_enough(self, demand: Demand, state: Known) -> bool:
-        """Whether a record past its bound is not further past it than the demand allows."""
-        if demand.stale_ms_max is None:
-            return True
-        age_ms_max = demand.age_ms_max + demand.stale_ms_max
-        return within(state.instant_ms, asked_ms=demand.asked_ms, age_ms_max=age_ms_max)
-
-    def _live(self, entry: Entry) -> Entry | None:
-        """Return `entry` if readers see it by central time, as far as that is known."""
-        now_us = self.time.central_us() or 0
-        return entry if rules.is_live(entry, now_us / US_PER_S) else None
-
-    def _live_or_buried(self, demand: Demand, record: Record) -> Entry | None:
-        """Return what readers see. What is found expired is buried, so that it stays so."""
-        if record.entry is None or record.entry.value is None:
-            return None
-        entry = self._live(record.entry)
-        if entry is None:
-            buried = replace(record.entry, value=None, metadata=None, expiration=None)
-            self._keep(demand.namespace, demand.key, replace(record, entry=buried))
-        return entry
 
     # Learning.
 
@@ -411,13 +343,24 @@ class Knowledge:
         self.feed.told = sequence
         return held is not None
 
-    def pin(self, entry: Journaled, *, order_unknown: bool = False) -> None:
-        """Show what was journaled, unless something newer has become known meanwhile.
+    def pin(self, entry: Journaled) -> None:
+        """Show what was journaled, unless something newer has become known meanwhile."""
+        self._show(entry)
+        try:
+            self.cache.pin((entry.namespace, mutation.key) for mutation in entry.mutations)
+        except CacheLostError:
+            self.lose_order()
 
-        Args:
-            entry: What was journaled.
-            order_unknown: Whether what was known of its keys when it was journaled is lost.
-        """
+    def unpin(self, entry: Journaled) -> None:
+        """Show it no longer: its outcome is known, and what came with it is held."""
+        self.pins.remove(entry)
+        places = {(entry.namespace, mutation.key) for mutation in entry.mutations}
+        try:
+            self.cache.unpin(place for place in places if not self.pins.holds(place))
+        except CacheLostError:
+            self.lose_order()
+
+    def _show(self, entry: Journaled, *, order_unknown: bool = False) -> None:
         self.pins.add(entry, order_unknown=order_unknown)
         for mutation in entry.mutations:
             place = (entry.namespace, mutation.key)
@@ -459,15 +402,6 @@ class Knowledge:
             self.evict(place)
             if self.cache.size_bytes <= self.cache.size_bytes_max:
                 return
-
-
-def _status(entry: Entry | None, *, stale: bool, fetched: bool) -> CacheStatus:
-    """Say how the answer was come by."""
-    if stale:
-        return CacheStatus.STALE
-    if fetched:
-        return CacheStatus.MISS
-    return CacheStatus.NEGATIVE if entry is None else CacheStatus.HIT
 
 
 def version_known(record: Record | None) -> Version:

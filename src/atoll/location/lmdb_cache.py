@@ -12,11 +12,10 @@ map is full. What lives is then copied to `cache-N+1.mdb`, and readers follow.
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +27,14 @@ from atoll.core.model import VALUE_INLINE_BYTES_MAX, LargeValue
 from atoll.location import codec
 from atoll.location.age import Record
 from atoll.location.cache import CacheLostError, CacheState
-from atoll.location.codec import LargeName
-
-DIGEST_BYTES: Final = 16
+from atoll.location.codec import LargeName, digest_of
+from atoll.location.current import Current
 
 MAP_FACTOR: Final = 2
 """The map is larger than the bound, for pages that a reader still looks at."""
 MAP_BYTES_MIN: Final = 2**23
+
+DATABASES: Final = 4
 
 READERS_MAX: Final = 256
 READ_LATELY_MAX: Final = 100_000
@@ -106,46 +106,67 @@ class LmdbCache:
         self._read_before: set[bytes] = set()
         self._hand = b""
         self._files = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.read_elsewhere: Callable[[bytes], bool] = lambda _: False
+        """Whether another process read what is found by a digest lately."""
+        self._pinned: set[bytes] = set()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._current = Current.of(folder, writable=True)
+        numbers = _numbers(folder)
+        # A number that readers may have open is never used for another file.
+        self._number = max(self._current.number, *numbers, 0)
         before = _opened_before(folder)
-        if before is not None and before.boot != boot and not before.clean:
-            shutil.rmtree(folder)
-            folder.mkdir()
-            before = None
         same_boot = before is not None and before.boot == boot
+        usable = before is not None and (same_boot or before.clean)
+        if not usable or self._number not in numbers:
+            self._throw_away()
         self._opened = Opened(
             boot=boot,
-            generation=(before.generation + (not same_boot)) if before else 1,
-            opens=before.opens + 1 if before else 1,
+            generation=before.generation + (not same_boot) if before is not None else 1,
+            opens=before.opens + 1 if before is not None else 1,
             clean=False,
         )
         _write_durably(folder / "opened", msgspec.json.encode(self._opened))
-        (folder / "large").mkdir(exist_ok=True)
-        self._number = max(_numbers(folder), default=1)
+        (folder / "large").mkdir(mode=0o700, exist_ok=True)
         try:
             self._open()
-        except lmdb.Error:
-            shutil.rmtree(folder)
-            (folder / "large").mkdir(parents=True)
-            _write_durably(folder / "opened", msgspec.json.encode(self._opened))
-            self._number = 1
+        except (lmdb.Error, OSError, ValueError, DamagedError):
+            self._throw_away()
+            (folder / "large").mkdir(mode=0o700, exist_ok=True)
             self._open()
         self._remove_strays()
 
+    def _throw_away(self) -> None:
+        """Let readers know that no file counts, remove them all, and go on with the next."""
+        self._number += 1
+        self._current.set(generation=0, number=0)
+        _remove([*self._folder.glob("cache-*")])
+        shutil.rmtree(self._folder / "large", ignore_errors=True)
+
     def _open(self) -> None:
+        self._current.set(generation=self._opened.generation, number=self._number)
         self._env = lmdb.open(
             str(_file(self._folder, self._number)),
             subdir=False,
             map_size=max(MAP_BYTES_MIN, MAP_FACTOR * self.size_bytes_max),
-            max_dbs=3,
+            mode=0o600,
+            max_dbs=DATABASES,
             max_readers=READERS_MAX,
             sync=False,
             metasync=False,
         )
+        try:
+            check_length(self._env, _file(self._folder, self._number))
+            self._open_databases()
+        except (lmdb.Error, ValueError, DamagedError):
+            self._env.close()
+            raise
+
+    def _open_databases(self) -> None:
         self._env.reader_check()
         self._records = self._env.open_db(b"records")
         self._meta = self._env.open_db(b"meta")
         self._large_names = self._env.open_db(b"large")
+        self._pins = self._env.open_db(b"pins")
         with self._env.begin(db=self._large_names) as look:
             self._large_held = {bytes(name).decode(): int(size) for name, size in look.cursor()}
 
@@ -163,6 +184,7 @@ class LmdbCache:
         """Close it, so that it is trusted after a boot of the machine as well."""
         self._env.sync(True)  # noqa: FBT003 - the library takes it by position alone
         self._env.close()
+        self._current.close()
         clean = msgspec.structs.replace(self._opened, clean=True)
         _write_durably(self._folder / "opened", msgspec.json.encode(clean))
 
@@ -276,6 +298,7 @@ class LmdbCache:
             self._unlink(Path(copying).name)
             return False
         os.rename(copying, target)  # noqa: PTH104 - which tests watch as if it could block
+        self._current.set(generation=self._opened.generation, number=self._number + 1)
         self._env.close()
         self._unlink(f"cache-{self._number}.mdb", f"cache-{self._number}.mdb-lock")
         self._number += 1
@@ -283,12 +306,46 @@ class LmdbCache:
         return True
 
     def _start_empty(self) -> None:
-        """Leave the present file and begin another."""
+        """Leave the present file and begin another, of which readers know the pins at once."""
+        self._current.set(generation=0, number=0)
         self._env.close()
         self._unlink(f"cache-{self._number}.mdb", f"cache-{self._number}.mdb-lock")
         self._unlink(*(f"large/{name}" for name in self._large_held))
         self._number += 1
         self._open()
+        with self._env.begin(write=True) as change:
+            self._put_pins(change, self._pinned)
+
+    def pin_only(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        self._pinned = {digest_of(*place) for place in places}
+
+        def make(change: lmdb.Transaction) -> None:
+            change.drop(self._pins, delete=False)
+            self._put_pins(change, self._pinned)
+
+        self._write(make)
+
+    def pin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        digests = {digest_of(*place) for place in places}
+        self._pinned |= digests
+        self._write(lambda change: self._put_pins(change, digests))
+
+    def unpin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        digests = {digest_of(*place) for place in places}
+        self._pinned -= digests
+
+        def make(change: lmdb.Transaction) -> None:
+            for digest in digests:
+                change.delete(digest, db=self._pins)
+
+        self._write(make)
+
+    def _put_pins(self, change: lmdb.Transaction, digests: Iterable[bytes]) -> None:
+        for digest in digests:
+            change.put(digest, b"1", db=self._pins)
 
     def clear(self) -> None:
         """See `Cache`."""
@@ -312,7 +369,7 @@ class LmdbCache:
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """See `Cache`. A hand goes round the digests, and passes over what was read lately."""
-        for _ in range(2):  # Once sparing what was read lately, once not.
+        for sparing in (True, False):  # Once sparing what was read lately, once not.
             passed_end = False
             while not passed_end:
                 page: list[tuple[bytes, tuple[str, str]]] = []
@@ -325,7 +382,8 @@ class LmdbCache:
                     self._hand = cursor.key() if found else b""
                     passed_end = not found
                 for digest, place in page:
-                    if digest not in self._read_lately and digest not in self._read_before:
+                    here = digest in self._read_lately or digest in self._read_before
+                    if not here and not (sparing and self.read_elsewhere(digest)):
                         yield place
             self._read_before, self._read_lately = set(), set()
 
@@ -359,10 +417,18 @@ class LmdbCache:
         return LargeFile(self._folder / "large" / large.name, large.size_bytes)
 
 
-def digest_of(namespace: str, key: str) -> bytes:
-    """Return what a record is found by."""
-    name = f"{namespace}\0{key}".encode()
-    return hashlib.blake2b(name, digest_size=DIGEST_BYTES).digest()
+class DamagedError(Exception):
+    """A file is shorter than the pages that it says it has."""
+
+
+def check_length(env: lmdb.Environment, path: Path) -> None:
+    """Refuse a file that was cut short: touching a page past its end would kill the process.
+
+    Raises:
+        DamagedError: It is too short.
+    """
+    if path.stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+        raise DamagedError
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -79,6 +79,10 @@ class Pins:
         """Whether a journaled write for the key waits, shown or not."""
         return place in self._by_place
 
+    def places(self) -> list[Place]:
+        """Return the keys for which a journaled write waits, shown or not."""
+        return list(self._by_place)
+
     def of_prefix(self, namespace: str, prefix: str) -> Iterator[Pin]:
         """Yield what is shown under a prefix."""
         for place in self._by_place:

@@ -466,7 +466,7 @@ class Writes:
         if refused is not None:
             log.warning("journaled_write_refused", location=self._knowledge.name, code=refused.code)
         await self._journal.resolve(entry.sequence, refused)
-        self._knowledge.pins.remove(entry)
+        self._knowledge.unpin(entry)
         self._delivered.set()
 
     async def _set_aside(self, error: LocationForgottenError) -> None:

@@ -1,7 +1,7 @@
 """The disk of a simulated location: what a life wrote, and what the next life finds."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Final
 
@@ -62,6 +62,21 @@ class LifeCache:
         """See `Cache`."""
         if self._life.alive:
             self._inner.clear()
+
+    def pin_only(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        if self._life.alive:
+            self._inner.pin_only(places)
+
+    def pin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        if self._life.alive:
+            self._inner.pin(places)
+
+    def unpin(self, places: Iterable[tuple[str, str]]) -> None:
+        """See `Cache`."""
+        if self._life.alive:
+            self._inner.unpin(places)
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """See `Cache`."""

@@ -1,0 +1,114 @@
+"""How a reader sees the cache on disk that the keeper writes."""
+
+from pathlib import Path
+from struct import error as StructError  # noqa: N812 - it is an exception's name
+from typing import Final
+
+import lmdb
+import msgspec
+
+from atoll.location import codec
+from atoll.location.cache import CacheState
+from atoll.location.codec import LargeName, digest_of
+from atoll.location.current import FORM, Current
+from atoll.location.lmdb_cache import (
+    DATABASES,
+    READERS_MAX,
+    STATE_KEY,
+    DamagedError,
+    LargeFile,
+    check_length,
+)
+from atoll.location.reader import Seen
+
+UNREADABLE: Final = (lmdb.Error, OSError, StructError, ValueError, DamagedError)
+"""What a look at a cache that is gone, damaged or being replaced ends in."""
+
+
+class LmdbSight:
+    """Sees the cache on disk of another process, and follows it from file to file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at the cache in `folder`, which need not be there yet."""
+        self._folder = folder
+        self._current: Current | None = None
+        self._env: lmdb.Environment | None = None
+        self._value = b""
+        self._generation = 0
+        self._raw = b""
+        self._state = CacheState()
+
+    def look(self, namespace: str, key: str) -> Seen | None:
+        """See `Sight`."""
+        try:
+            return self._look(namespace, key)
+        except UNREADABLE:
+            self.close()
+            return None
+
+    def _look(self, namespace: str, key: str) -> Seen | None:
+        current = self._current
+        if current is None or self._env is None or not self._is_current(current):
+            self.close()
+            current = self._open()
+        env = self._env
+        if env is None:
+            return None
+        digest = digest_of(namespace, key)
+        with env.begin(db=self._records) as look:
+            raw_state = look.get(STATE_KEY, db=self._meta)
+            is_pinned = look.get(digest, db=self._pins) is not None
+            raw = None if is_pinned else look.get(digest)
+        if current.value != self._value or raw_state is None:
+            return None
+        if raw_state != self._raw:
+            self._state = msgspec.json.decode(raw_state, type=CacheState)
+            self._raw = raw_state
+        record = None
+        if raw is not None:
+            *place, found = codec.decode(raw, generation=self._generation, opened=self._large)
+            record = found if place == [namespace, key] else None
+        return Seen(state=self._state, record=record, is_pinned=is_pinned)
+
+    def _is_current(self, current: Current) -> bool:
+        return current.value == self._value and current.is_there()
+
+    def _open(self) -> Current:
+        current = self._current = Current.of(self._folder, writable=False)
+        self._value = current.value
+        self._generation, number = FORM.unpack(self._value)
+        path = self._folder / f"cache-{number}.mdb"
+        if number == 0 or not path.exists():
+            return current
+        env = lmdb.open(
+            str(path),
+            subdir=False,
+            readonly=True,
+            create=False,
+            max_dbs=DATABASES,
+            max_readers=READERS_MAX,
+        )
+        try:
+            check_length(env, path)
+            # Slots of processes that were killed are free again.
+            env.reader_check()
+            self._records = env.open_db(b"records", create=False)
+            self._meta = env.open_db(b"meta", create=False)
+            self._pins = env.open_db(b"pins", create=False)
+        except UNREADABLE:
+            env.close()
+            raise
+        self._env = env
+        return current
+
+    def _large(self, large: LargeName) -> LargeFile:
+        return LargeFile(self._folder / "large" / large.name, large.size_bytes)
+
+    def close(self) -> None:
+        """Let go of the files. The next look opens them again."""
+        if self._env is not None:
+            self._env.close()
+        if self._current is not None:
+            self._current.close()
+        self._env = self._current = None
+        self._raw = b""

@@ -1,0 +1,162 @@
+"""Central over a data folder: opened, served, looked after.
+
+What is opened here is closed here, in the opposite order, whatever happened in between.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from atoll.accounts import Accounts
+from atoll.central import Central, CentralSettings
+from atoll.clock import SystemClock
+from atoll.config import Config
+from atoll.core.errors import StoreError, StoreNotFoundError
+from atoll.core.model import CENTRAL_NAME
+from atoll.http.app import App, Node, create_app
+from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
+from atoll.store import sqlite
+from atoll.store.sqlite import SqliteStore
+from atoll.store.sqlite.backup import Progress
+from atoll.store.sqlite.opening import KEY_NAME
+from atoll.store.sqlite.schema import DATABASE_NAME
+
+RESEAL_PAUSE_S: Final = 0.01
+"""Between two rounds, for the requests that wait."""
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """Central on an open data folder."""
+
+    config: Config
+    clock: SystemClock
+    store: SqliteStore
+    central: Central
+    accounts: Accounts
+
+
+@asynccontextmanager
+async def opened(config: Config, *, create: bool) -> AsyncGenerator[Opened]:
+    """Open the data folder for as long as the block lasts. One process at a time can.
+
+    Args:
+        config: The settings.
+        create: Whether to make a store where there is none.
+
+    Raises:
+        StoreNotFoundError: There is none, and `create` is false.
+        StoreInUseError: Another process has it open.
+        SealingKeyMissingError: The store's key is not where it should be.
+        SealingKeyWrongError: The key is another store's.
+        SchemaTooNewError: A later release wrote it.
+    """
+    clock = SystemClock()
+    if create:
+        config.data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    elif not (config.data / DATABASE_NAME).is_file():
+        raise StoreNotFoundError(path=str(config.data))
+    store = await SqliteStore.open(
+        config.data, clock=clock, random_bytes=os.urandom, key_path=config.sealing_key
+    )
+    try:
+        central = Central(
+            store,
+            clock=clock,
+            limits=config.limits,
+            settings=CentralSettings(
+                sweep_interval_s=config.sweep_interval_s,
+                outcomes_kept_s=config.outcomes_kept_s,
+                log_rows_max=config.feed_rows_max,
+            ),
+        )
+        accounts = Accounts(central, limits=config.limits, clock=clock, random_bytes=os.urandom)
+        yield Opened(config=config, clock=clock, store=store, central=central, accounts=accounts)
+    finally:
+        await store.close()
+
+
+def sealing_key_of(config: Config) -> Path:
+    """Return the file of the sealing key."""
+    return config.sealing_key or config.data / KEY_NAME
+
+
+def back_up(config: Config, target: Path, *, progress: Progress) -> sqlite.Backup:
+    """Copy the store, which a server may be using, to one new file.
+
+    Raises:
+        StoreNotFoundError: There is none; see `sqlite.back_up` for the other errors.
+    """
+    if not (config.data / DATABASE_NAME).is_file():
+        raise StoreNotFoundError(path=str(config.data))
+    return sqlite.back_up(config.data, target, progress=progress)
+
+
+def restore(config: Config, backup: Path, *, progress: Progress) -> None:
+    """Put a backup back in the data folder; see `sqlite.restore` for its errors."""
+    sqlite.restore(backup, config.data, progress=progress, key_path=config.sealing_key)
+
+
+async def serve(node: Opened, announce: Callable[[str], None]) -> None:
+    """Answer requests until a signal says to stop; see `serve_app`. SIGUSR1 rotates the key.
+
+    Args:
+        node: What to serve.
+        announce: Told the URL once everything answers.
+    """
+    config = node.config
+    rotate = asyncio.Event()
+
+    def make(ready: Callable[[], bool]) -> App:
+        return create_app(
+            Node(
+                upstream=node.central,
+                accounts=node.accounts,
+                limits=config.limits,
+                clock=node.clock,
+                name=CENTRAL_NAME,
+                spool_dir=empty_spool(config.data),
+                ready=ready,
+                access_log=config.access_log,
+            )
+        )
+
+    await serve_app(
+        config,
+        make,
+        announce=announce,
+        clock=node.clock,
+        upkeep=(
+            Upkeep(name="sweep", work=node.central.sweep_forever),
+            Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
+        ),
+        on_signal=lambda _: rotate.set(),
+    )
+
+
+async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:
+    """Rotate the sealing key when told to; seal anew, beside all else, what earlier keys sealed."""
+    while True:
+        try:
+            if rotate.is_set():
+                rotate.clear()
+                await node.store.rotate()
+                log.info("sealing_key_rotated", path=str(sealing_key_of(node.config)))
+            resealed = await node.store.reseal()
+            if not resealed.complete:
+                await node.clock.sleep(RESEAL_PAUSE_S)
+                continue
+            if resealed.done:
+                log.info("resealed", entries=resealed.done)
+            await rotate.wait()
+        except StoreError as error:
+            log.warning("reseal_failed", code=error.code, reason=str(error))
+            await node.clock.sleep(UPKEEP_RETRY_S)
