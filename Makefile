@@ -1,6 +1,7 @@
 # make run      start Atoll here; the first time, install it into .venv
 # make check    formatting, linters, types, import contracts
 # make test     install what the tests need, then run them; ARGS="-k name" goes to pytest
+# make sim      run the simulator: SEEDS=400, or SEED=17 for one seed; ARGS="--trace"
 # make bench    compare with what a user would pick instead
 # make pins     resolve requirements*.in anew and write requirements*.txt
 # make clean    remove what the above made, but never the data in .atoll
@@ -11,6 +12,8 @@
 SHELL = /bin/sh
 PYTHON ?=
 ARGS ?=
+SEED ?=
+SEEDS ?= 400
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -22,7 +25,7 @@ WRANGLERS = tests/clients/wrangler-4.86 tests/clients/wrangler-newest
 export PYRIGHT_PYTHON_GLOBAL_NODE = 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: run check test test-setup clients bench pins clean
+.PHONY: run check test test-setup sim clients bench pins clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/atoll dev
@@ -79,6 +82,10 @@ check: $(VENV)/.installed-dev
 
 test: test-setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+sim: $(VENV)/.installed
+	@$(BIN)/atoll simulate $(if $(SEED),--first-seed $(SEED) --seeds 1,--seeds $(SEEDS)) \
+		--processes 2 $(ARGS)
 
 bench: $(VENV)/.installed
 	@bench/run $(ARGS)

@@ -44,6 +44,7 @@ COMMANDS = [
     "restore",
     "seal rotate",
     "config",
+    "simulate",
 ]
 
 

@@ -1,8 +1,8 @@
 """The simulator notices bugs: each of the patches beside this file breaks a mechanism in one place.
 
-A patch is applied to a copy of the source; some promise must then be found broken within the
-seeds that its first line names. A patch that no longer applies fails its test too: the code that
-it breaks has moved, and the patch has to follow.
+A patch is applied to a copy of the source; some promise must then be found broken within a bounded
+range of seeds, the same for all, so that a shifted schedule moves only where in it. A patch that no
+longer applies fails its test too: the code that it breaks has moved, and the patch has to follow.
 """
 
 import re
@@ -16,18 +16,13 @@ import pytest
 BUGS = Path(__file__).parent / "bugs"
 SOURCE = Path(__file__).parents[2] / "src"
 SECONDS_MAX = 300
+SEEDS_MAX = 200
+COMMAND = "from atoll.cli import main; main()"
 
 
 def patches() -> list[Path]:
     """Return every planted bug."""
     return sorted(BUGS.glob("*.patch"))
-
-
-def seeds_of(patch: Path) -> tuple[int, int]:
-    """Return the seeds within which a bug has to be caught: the first, and how many."""
-    found = re.match(r"Caught within (\d+) seeds from (\d+)\.", patch.read_text())
-    assert found is not None, patch
-    return int(found[2]), int(found[1])
 
 
 def plant(patch: Path, folder: Path) -> Path:
@@ -43,13 +38,11 @@ def plant(patch: Path, folder: Path) -> Path:
 def test_a_planted_bug_is_caught(patch: Path, tmp_path: Path) -> None:
     """The run ends with a violation, not with an error of its own."""
     source = plant(patch, tmp_path)
-    first, seeds = seeds_of(patch)
 
     ended = subprocess.run(
         [
             sys.executable,
-            *("-m", "atoll.simulator"),
-            *("--first-seed", str(first), "--seeds", str(seeds)),
+            *("-c", COMMAND, "simulate", "--seeds", str(SEEDS_MAX)),
             *("--processes", "2", "--stop"),
         ],
         env={"PYTHONPATH": str(source)},
@@ -64,7 +57,6 @@ def test_a_planted_bug_is_caught(patch: Path, tmp_path: Path) -> None:
     assert re.search(r"^seed \d+: ", ended.stdout, re.MULTILINE)
 
 
-def test_every_patch_says_within_how_many_seeds_it_is_caught() -> None:
-    """There are planted bugs, and a run of each ends."""
+def test_there_are_planted_bugs() -> None:
+    """An empty folder would prove nothing."""
     assert len(patches()) > 0
-    assert all(0 < seeds_of(patch)[1] <= 100 for patch in patches())

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from atoll import __version__
-from atoll.cli import accounts, bulk, exporting, importing, keys, local, namespaces
+from atoll.cli import accounts, bulk, exporting, importing, keys, local, namespaces, simulating
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
 from atoll.cli.output import Out
@@ -59,6 +59,7 @@ for group, name, text in (
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 local.register_upkeep(app)
+simulating.register(app)
 
 
 def run(args: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from atoll.core.model import (
 )
 from atoll.core.version import CENTRAL_NODE, Version, node_of
 from atoll.simulator.clock import US_PER_S
+from atoll.simulator.coverage import Coverage
 from atoll.simulator.facts import (
     DRIFT_MAX,
     Operation,
@@ -57,6 +58,7 @@ class Checker:
         self.history = history
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
+        self.coverage = Coverage()
         self.places: dict[str, PlaceState] = {}
         self.journaled: list[Operation] = []
         self._wanted_at: dict[tuple[str, str], list[Operation]] = {}
@@ -142,11 +144,13 @@ class Checker:
         if self.history.trace is not None:
             self.history.say(now_s, f"{told(question, reading)}, asked at {question.asked_s:.4f}")
         if reading.journaled:
+            self.coverage.met("journal")
             self._journaled(question, reading, now_s)
             return
         if not self.history.knows(reading.position.incarnation):
             self.violated("truth", now_s, f"{told(question, reading)}: unknown incarnation")
             return
+        self.coverage.met("reads", *(() if question.at_least is None else ("at least",)))
         history = self.history.key(question.namespace, question.key, reading.position.incarnation)
         span = history.at(reading.position.sequence)
         if not self._true(question, reading, span, now_s):
@@ -200,6 +204,7 @@ class Checker:
         if row.value is None or row.expiration is None:
             return
         expires_us = row.expiration * US_PER_S
+        self.coverage.met("expiry")
         if reading.entry is None:
             self.counts["reads: expired"] += 1
             if central_us < expires_us:
@@ -230,6 +235,8 @@ class Checker:
                 self.violated("at least", now_s, f"{told(question, reading)}, required {required}")
         elif isinstance(required, JournalToken):
             self.counts["reads: at least a journal's place"] += 1
+            if self._taken_back(required, reading.position.incarnation):
+                return
             for operation in self.journaled:
                 if operation.token != required or operation.version is None:
                     continue
@@ -243,6 +250,10 @@ class Checker:
                         f"{told(question, reading)}, required {required}, which has"
                         f" version {operation.version} and became {became}",
                     )
+
+    def _taken_back(self, token: JournalToken, incarnation: int) -> bool:
+        """Whether a journaled write was delivered to what a restored backup has taken back."""
+        return self.history.delivered_in.get(token, incarnation) < incarnation
 
     def _forward(self, question: Question, reading: Reading, row: Row, now_s: float) -> None:
         """Is it no older than what was shown or told here before."""
@@ -338,6 +349,7 @@ class Checker:
     def refused(self, question: Question, error: AtollError, *, now_s: float) -> None:
         """Hold a refusal to the promises."""
         self.counts["reads: refused"] += 1
+        self.coverage.met("availability")
         if self.history.trace is not None:
             self.history.say(now_s, f"{question.place} refuses {question.key}: {error!r} {error}")
         self.counts["reads: refused, " + error.code] += 1
@@ -400,6 +412,7 @@ class Checker:
 
     def acknowledged(self, operation: Operation, written: Written, *, now_s: float) -> None:
         """Hold an acknowledgement to the promises."""
+        self.coverage.met("writes")
         outcome = written.outcomes[0]
         operation.answered_s = now_s
         operation.version = outcome.version
@@ -449,6 +462,7 @@ class Checker:
     def condition_held(self, operation: Operation, *, central_us: int, now_s: float) -> None:
         """Was the condition of an acknowledged write true when it was applied."""
         self.counts["writes: condition held"] += 1
+        self.coverage.met("conditions")
         rows = self.history.key(operation.namespace, operation.key).rows
         for i, row in enumerate(rows):
             if row.version == operation.version and i > 0:
@@ -472,6 +486,7 @@ class Checker:
     ) -> None:
         """Was the condition of a refused write false at some moment while it was asked."""
         self.counts["writes: condition failed"] += 1
+        self.coverage.met("conditions")
         history = self.history.key(operation.namespace, operation.key)
         for span in history.spans():
             if span.row.at_s > now_s or span.until_s < operation.asked_s:
@@ -512,6 +527,7 @@ class Checker:
     ) -> None:
         """Is a list that was read in one page what central held at its position."""
         self.counts["lists"] += 1
+        self.coverage.met("lists")
         if not self.history.knows(page.position.incarnation):
             return
         listed = {item.key: item.version for item in page.items}

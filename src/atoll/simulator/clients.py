@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import Final
 from zlib import crc32
@@ -90,6 +91,8 @@ class Client:
                 await self._write_something()
             elif random.random() < 0.04:  # noqa: PLR2004 - lists are rarer than reads
                 await self.list_keys()
+            elif random.random() < 0.05:  # noqa: PLR2004
+                await self._read_all()
             else:
                 for _ in range(random.choice((1, 1, 1, 5))):
                     await self._read_something()
@@ -112,6 +115,24 @@ class Client:
             at_least=at_least,
         )
         await self.read(request)
+
+    async def _read_all(self) -> None:
+        """Read every key at once, and have each answer checked: a bound holds per key."""
+        request = Read(
+            namespace=self._random.choice(self._plan.namespaces),
+            keys=self._plan.keys,
+            age_ms_max=self._random.choice(BOUNDS_MS),
+        )
+        questions = [self.ask(replace(request, keys=(key,))) for key in request.keys]
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                readings = await self._link.read_many(request)
+        except (AtollError, TimeoutError):
+            self._checker.counts["bulk reads: refused"] += 1
+            return
+        self._checker.counts["bulk reads"] += 1
+        for question, reading in zip(questions, readings, strict=True):
+            self._heard(question, reading)
 
     def ask(self, request: Read) -> Question:
         """Note a question before it is asked."""
@@ -143,16 +164,18 @@ class Client:
         except AtollError as error:
             self._checker.refused(question, error, now_s=self._loop.time())
             return None
-        now_s = self._loop.time()
-        self._checker.slow(question, now_s=now_s)
-        self._checker.answered(question, reading, now_s=now_s, central_us=self._central.now_us())
-        entry = reading.entry
-        version = None if entry is None else entry.version
-        self._last[request.namespace, request.keys[0]] = version
-        self._notes.answer(
-            self.place, request.keys[0], version, reading.position.sequence, reading.age_ms, now_s
-        )
+        self._checker.slow(question, now_s=self._loop.time())
+        self._heard(question, reading)
         return question, reading
+
+    def _heard(self, question: Question, reading: Reading) -> None:
+        now_s = self._loop.time()
+        self._checker.answered(question, reading, now_s=now_s, central_us=self._central.now_us())
+        version = None if reading.entry is None else reading.entry.version
+        self._last[question.namespace, question.key] = version
+        self._notes.answer(
+            self.place, question.key, version, reading.position.sequence, reading.age_ms, now_s
+        )
 
     async def list_keys(self) -> None:
         """List a namespace in one page, and have it checked."""

@@ -1,6 +1,7 @@
 """What goes wrong, at moments and in ways that the seed draws."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -15,6 +16,10 @@ from atoll.simulator.plan import CENTRAL, Plan
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 20.0
+PAUSE_S_MIN: Final = 2.0
+"""A machine notices that it was paused for so long, not for less than a second."""
+AFTERMATH_S: Final = 3.0
+"""So long after it a fault still counts as met."""
 EVERY_S: Final = 0.05
 BACKUP_EVERY: Final = 4
 """A backup is taken at every so many faults."""
@@ -37,6 +42,10 @@ class Place(Node, Protocol):
 
     def switch(self, above: tuple[str, ...]) -> None:
         """Read through another node from now on."""
+        ...
+
+    def flying(self, namespace: str, key: str) -> bool:
+        """Whether a read of a key is on its way from it."""
         ...
 
     def evict(self, namespace: str, key: str) -> bool:
@@ -66,6 +75,7 @@ class Faults:
         self._places = places
         self._checker = checker
         self._busy: dict[str, int] = {}
+        self._felt: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
         self._kinds: dict[str, Fault] = {
@@ -156,6 +166,7 @@ class Faults:
 
     async def _do(self, kind: str) -> None:
         self._busy[kind] = self._busy.get(kind, 0) + 1
+        self._note(kind, 1)
         self._mark_all()
         try:
             await self._kinds[kind]()
@@ -163,8 +174,13 @@ class Faults:
             self._busy[kind] -= 1
             if not self._busy[kind]:
                 del self._busy[kind]
+            self._loop.call_later(AFTERMATH_S, self._note, kind, -1)
             if not self._over:
                 self._mark_all()
+
+    def _note(self, kind: str, change: int) -> None:
+        self._felt[kind] += change
+        self._checker.coverage.set_active(tuple(sorted(+self._felt)))
 
     async def _cut(self) -> None:
         place = self._place()
@@ -203,11 +219,20 @@ class Faults:
         self._say(f"freeze {node.name}")
         state = self._checker.places[node.name]
         state.frozen += 1
+        began_s = self._loop.time()
         try:
             await self._pause(self._duration_s())
         finally:
             state.frozen -= 1
             state.frozen_until_s = self._loop.time()
+        stood_s = self._loop.time() - began_s
+        paused = life.alive and node is not self._central and self._random.random() < 0.3  # noqa: PLR2004
+        if paused and stood_s > PAUSE_S_MIN:
+            # A paused virtual machine: its elapsed clock did not count, its wall clock is right.
+            node.clock.pause(stood_s)
+            state.told_us = None
+            self._checker.counts["machines paused"] += 1
+            self._say(f"{node.name} did not count {stood_s:.3f} s")
         if life.alive:
             self._loop.thaw(life)
         self._say(f"thaw {node.name}")
@@ -239,7 +264,9 @@ class Faults:
             central.start()
 
     async def _step(self) -> None:
-        self._place().clock.step(self._random.choice((-3600.0, -1.0, 1.0, 3600.0)))
+        place = self._place()
+        if place.life is None or not place.life.frozen:
+            place.clock.step(self._random.choice((-3600.0, -1.0, 1.0, 3600.0)))
 
     async def _break(self) -> None:
         self._network.break_sessions(self._place().name)
@@ -252,7 +279,11 @@ class Faults:
                 self._random.choice(self._plan.namespaces),
                 self._random.choice(self._plan.keys),
             )
-            if place.life is not None and place.evict(*at):
+            if place.life is None:
+                continue
+            if place.flying(*at):
+                self._checker.counts["evictions beside a request in the air"] += 1
+            if place.evict(*at):
                 self._say(f"evict {at[1]} at {place.name}")
                 self._checker.counts["evictions"] += 1
                 self._checker.not_held(place.name, at)

@@ -119,6 +119,7 @@ class Follower:
         if position.incarnation != history.incarnation:
             return
         self._checker.counts["follower: echoes"] += 1
+        self._checker.coverage.met("feed")
         if position.sequence < sent[1]:
             self._wrong(f"the echo at {position} leaves out what was at {sent[1]} before")
         for namespace, key in sorted(history.keys()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from atoll.core.errors import DiskFullError
+from atoll.core.errors import DiskFullError, OutcomeForgottenError
 from atoll.core.model import (
     Batch,
     JournalToken,
@@ -104,6 +104,8 @@ class History:
         self.incarnation = 1
         self.commits = 0
         self.sweeps_removed = 0
+        self.repeats_forgotten = 0
+        """How often a write came again whose outcome central had let go of."""
         self.end_sequence = 0
         self._keys: dict[int, dict[tuple[str, str], KeyHistory]] = {1: {}}
         self._identities: dict[tuple[str, bytes], int] = {}
@@ -225,7 +227,11 @@ class RecordedStore:
             await self._wait()
             if self.disk.full and self._random.random() < self.disk.full:
                 raise DiskFullError
-            written = await self._inner.apply(batch, versions, now_us=now_us, admit=admit)
+            try:
+                written = await self._inner.apply(batch, versions, now_us=now_us, admit=admit)
+            except OutcomeForgottenError:
+                self._history.repeats_forgotten += 1
+                raise
             if not written.repeated:
                 await self._record(batch, written)
             if batch.token is not None:

@@ -19,7 +19,7 @@ from typing import Final, Generic, Protocol, TypeVar, TypeVarTuple
 from atoll.core.errors import AtollError
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import Batch, ListQuery, Page, Read, Reading, Written
-from atoll.core.session import Downward, Echo, Hello, Upward
+from atoll.core.session import Changed, Downward, Echo, Hello, Upward
 from atoll.simulator.loop import LIFE, Life, VirtualLoop
 from atoll.upstream import Upstream
 
@@ -125,6 +125,8 @@ class Network:
         self._sessions: list[_Session] = []
         self.calm: set[str] = set()
         """Nodes on whose ways nothing is lost or late: clients, who sit beside their place."""
+        self.on_change: Callable[[str, Changed], None] | None = None
+        """Told of each change that a node sends to a follower."""
         self.on_echo: Callable[[str, int | None], None] | None = None
         """Told of the central time in each echo when it reaches whoever follows."""
 
@@ -246,6 +248,10 @@ class Link:
         self.origin = origin
         self.target = target
         self._flying: dict[tuple[str, str], int] = {}
+
+    def flying(self, namespace: str, key: str) -> bool:
+        """Whether a read of a key is on its way."""
+        return self._flying.get((namespace, key), 0) > 0
 
     async def read(self, request: Read) -> Reading:
         """See `Upstream`."""
@@ -537,6 +543,8 @@ class _Session:
             messages = upstream.follow(hello, self._upward())
             try:
                 async for message in messages:
+                    if isinstance(message, Changed) and self.network.on_change is not None:
+                        self.network.on_change(self.ends[1], message)
                     await self.down.put(message)
             finally:
                 await _close(messages)

@@ -9,7 +9,7 @@ from atoll.simulator.checks import Checker
 from atoll.simulator.clock import SimClock
 from atoll.simulator.disks import LifeCache, LocationDisk
 from atoll.simulator.loop import Life, VirtualLoop
-from atoll.simulator.network import Network
+from atoll.simulator.network import Link, Network
 from atoll.upstream import Upstream
 
 
@@ -28,6 +28,9 @@ class LocationNode:
     life: Life | None = None
     upstream: Upstream | None = None
     keeper: Keeper | None = None
+    link: Link | None = None
+    relayed_unheld: int = 0
+    """Changes that it told those below of keys that it did not hold."""
 
     def __post_init__(self) -> None:
         self.disk = LocationDisk(self.random)
@@ -42,9 +45,10 @@ class LocationNode:
         self.loop.create_task(keeper.run(), context=life.context.copy())
 
     def _make(self, life: Life) -> Keeper:
+        self.link = self.network.link(self.name, self.above[0])
         return Keeper(
             self.name,
-            self.network.link(self.name, self.above[0]),
+            self.link,
             cache=LifeCache(self.disk.cache, life),
             journal=self.disk.journal,
             clock=self.clock,
@@ -79,8 +83,16 @@ class LocationNode:
         """See `faults.Place`."""
         self.above = above
         if self.keeper is not None and self.life is not None:
-            link = self.network.link(self.name, above[0])
-            self.life.context.copy().run(self.keeper.switch, link)
+            self.link = self.network.link(self.name, above[0])
+            self.life.context.copy().run(self.keeper.switch, self.link)
+
+    def flying(self, namespace: str, key: str) -> bool:
+        """See `faults.Place`."""
+        return self.link is not None and self.link.flying(namespace, key)
+
+    def relays(self, namespace: str, key: str) -> None:
+        """Count a change that it sends down."""
+        self.relayed_unheld += self.disk.cache.get(namespace, key) is None
 
     def evict(self, namespace: str, key: str) -> bool:
         """See `faults.Place`."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from atoll.simulator.airports import Site, draw_sites, one_way_s
 from atoll.simulator.facts import DRIFT_MAX
 
 CENTRAL: Final = "central"
-NAMES: Final = ("LHR", "IAD", "SIN", "GRU")
 NAMESPACES: Final = ("a" * 32, "b" * 32)
 KEYS: Final = ("k1", "k2", "k3", "k4", "k5")
 
@@ -30,6 +30,14 @@ FAULTS: Final = {
     "switch": 2,
 }
 """How often each kind of fault is drawn, in comparison."""
+
+FOCUSES: Final[tuple[dict[str, int], ...]] = (
+    {"switch": 6, "feed cut": 8, "evict much": 6, "cut": 2},
+    {"evict much": 8, "crash": 6, "cut": 6, "journal disk": 3},
+    {"restore": 3, "crash central": 3, "cut": 4, "feed cut": 3},
+    {"reboot": 5, "freeze": 5, "step": 5, "weather": 3},
+)
+"""What some seeds are about: kinds of faults that are seldom met together by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +72,9 @@ class Plan:
     fault_every_s: float
     """Mean time between faults."""
     delay_s: float
-    """The least time between central and a location."""
+    """The most that is the least time between two nodes."""
+    sites: tuple[Site, ...]
+    """Where central and then each location is, if distances count; else all are as far apart."""
     grain_s: float
     """Messages arrive at multiples of this; 0 for whenever."""
     log_rows_max: int
@@ -82,8 +92,10 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
     """
     random = Random(f"plan {seed}")
     count = random.choice((1, 2, 2, 3, 3, 4)) if locations is None else locations
+    sites = draw_sites(random, count + 1)
+    random.shuffle(sites)
     drawn: list[LocationPlan] = []
-    for name in NAMES[:count]:
+    for name in (site.code for site in sites[1:]):
         above: tuple[str, ...] = (CENTRAL,)
         if drawn and random.random() < 0.5:  # noqa: PLR2004 - a fair coin
             parent = random.choice(drawn)
@@ -99,6 +111,11 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
     weights = {kind: weight for kind, weight in FAULTS.items() if random.random() < 0.7}  # noqa: PLR2004
     if random.random() < 0.15:  # noqa: PLR2004 - some runs are quiet
         weights = {}
+    elif random.random() < 0.3:  # noqa: PLR2004
+        weights = random.choice(FOCUSES)
+    delay_s, counted = random.choice((0.002, 0.02, 0.1)), random.random() < 0.5  # noqa: PLR2004
+    if counted:
+        delay_s = max(one_way_s(a, b) for a in sites for b in sites)
     return Plan(
         seed=seed,
         locations=tuple(drawn),
@@ -109,7 +126,8 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
         safety_s=random.choice((30.0, 60.0, 90.0)),
         settle_s=100.0,
         fault_every_s=random.choice((1.0, 3.0, 8.0)),
-        delay_s=random.choice((0.002, 0.02, 0.1)),
+        delay_s=delay_s,
+        sites=tuple(sites) if counted else (),
         grain_s=random.choice((0.0, 0.0, 0.001, 0.02)),
         log_rows_max=random.choice((10, 50, 1000)),
         writes=random.choice((0.05, 0.2, 0.4)),

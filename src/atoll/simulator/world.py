@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from random import Random
@@ -14,12 +16,14 @@ from structlog.typing import EventDict
 
 from atoll.central import CentralSettings
 from atoll.core.model import Mutation, Read
+from atoll.core.session import Changed
+from atoll.simulator.airports import NEAREST_S, one_way_s
 from atoll.simulator.checks import Checker
 from atoll.simulator.clients import Client, Notes
 from atoll.simulator.clock import SimClock
 from atoll.simulator.ending import check_history
 from atoll.simulator.facts import PlaceState, Violation
-from atoll.simulator.faults import Faults, Place
+from atoll.simulator.faults import Faults
 from atoll.simulator.follower import Follower
 from atoll.simulator.history import History
 from atoll.simulator.loop import VirtualLoop, run
@@ -71,7 +75,10 @@ class World:
             settings=CentralSettings(log_rows_max=plan.log_rows_max),
             store=MemoryStore(incarnation=1),
         )
-        self.places: list[Place] = []
+        names = (CENTRAL, *(location.name for location in plan.locations))
+        sites = dict(zip(names, plan.sites, strict=False))
+        self._legs_s = {(a, b): one_way_s(sites[a], sites[b]) for a in sites for b in sites}
+        self.places: list[LocationNode] = []
         self.network.add(self.central)
         self.checker.places[CENTRAL] = PlaceState()
         for location in plan.locations:
@@ -88,6 +95,7 @@ class World:
             self.network.add(place)
             self.checker.places[place.name] = PlaceState(above=place.above)
         self.network.on_echo = self._echoed
+        self.network.on_change = self._relayed
         self.clients: list[Client] = []
         for name in (CENTRAL, *(place.name for place in self.places)):
             for number in range(plan.clients):
@@ -99,7 +107,11 @@ class World:
 
     def _delay_s(self, origin: str, target: str) -> float:
         calm = self.network.calm
-        return CLIENT_DELAY_S if origin in calm or target in calm else self.plan.delay_s
+        if origin in calm or target in calm:
+            return CLIENT_DELAY_S
+        if not self._legs_s:
+            return self.plan.delay_s
+        return self._legs_s.get((origin, target), NEAREST_S)
 
     def _client(self, place: str, number: int) -> Client:
         host = f"client {number} at {place}"
@@ -120,6 +132,11 @@ class World:
         if state is not None and central_us is not None:
             state.told(central_us, self.loop.time())
 
+    def _relayed(self, origin: str, change: Changed) -> None:
+        for place in self.places:
+            if place.name == origin:
+                place.relays(change.namespace, change.entry.key)
+
     # The run.
 
     async def live(self) -> Report:
@@ -133,7 +150,7 @@ class World:
             random=self._random("faults"),
             network=self.network,
             central=self.central,
-            places=self.places,
+            places=list(self.places),
             checker=self.checker,
         )
         follower = Follower(
@@ -237,6 +254,11 @@ class World:
                 "one fetch", self.loop.time(), f"{traffic.flights_most} fetches of a key at a time"
             )
         counts = self.checker.counts
+        counts.update(self.checker.coverage.counts())
+        counts["repeats after an outcome was forgotten"] += self.history.repeats_forgotten
+        counts["changes relayed of keys not held"] += sum(
+            place.relayed_unheld for place in self.places
+        )
         counts["calls"] += traffic.calls
         counts["calls: lost"] += traffic.lost
         counts["calls: refused"] += traffic.refused
@@ -255,20 +277,9 @@ class World:
         )
 
 
-def simulate(plan: Plan, *, trace: bool = False) -> Report:
-    """Run one plan and report.
-
-    Args:
-        plan: What to run.
-        trace: Whether to keep a line for each answer.
-    """
-
-    async def main(loop: VirtualLoop) -> Report:
-        world = World(plan, loop)
-        if trace:
-            world.history.trace = []
-        return await world.live()
-
+@contextmanager
+def alone() -> Generator[list[str]]:
+    """Let nothing but the seed decide what happens, and yield a list of the errors logged."""
     errors: list[str] = []
 
     def kept(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -285,12 +296,30 @@ def simulate(plan: Plan, *, trace: bool = False) -> Report:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        report = copy_context().run(run, main, Random(f"loop {plan.seed}"))
+        yield errors
     finally:
         structlog.configure(**configured)
         if collecting:
             gc.enable()
         gc.collect()
+
+
+def simulate(plan: Plan, *, trace: bool = False) -> Report:
+    """Run one plan and report.
+
+    Args:
+        plan: What to run.
+        trace: Whether to keep a line for each answer.
+    """
+
+    async def main(loop: VirtualLoop) -> Report:
+        world = World(plan, loop)
+        if trace:
+            world.history.trace = []
+        return await world.live()
+
+    with alone() as errors:
+        report = copy_context().run(run, main, Random(f"loop {plan.seed}"))
     report.violations += [
         Violation(promise="errors", at_s=plan.safety_s, what=text)
         for text in errors[:LOGGED_ERRORS_MAX]
