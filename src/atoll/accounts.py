@@ -20,6 +20,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -203,9 +204,7 @@ class Accounts:
         What was compared before is remembered under the record's version, so that a revoked or
         changed record is seen at once, and an unchanged one costs no digest.
         """
-        reading = await self._upstream.read(
-            Read(namespace=SYSTEM_NAMESPACE, keys=(key,), stale_ms_max=self._grace_ms)
-        )
+        reading = await self._upstream.read(_read_of(key, self._grace_ms))
         entry = reading.entry
         if entry is None and reading.stale:
             raise CutOffError(detail="these credentials are not known here")
@@ -337,7 +336,7 @@ class Accounts:
         if len(namespace_id) != ID_HEX_DIGITS or namespace_id.strip("0123456789abcdef"):
             raise NamespaceIdInvalidError(given=namespace_id)
         key = f"namespace/{namespace_id}"
-        reading = await self._upstream.read(Read(namespace=SYSTEM_NAMESPACE, keys=(key,)))
+        reading = await self._upstream.read(_read_of(key))
         if reading.entry is None:
             raise NamespaceNotFoundError
         known = self._namespaces.get(namespace_id)
@@ -481,7 +480,7 @@ class Accounts:
         return self._random_bytes(ID_HEX_DIGITS // 2).hex()
 
     async def _get(self, key: str, kind: type[Record]) -> tuple[Version, Record] | None:
-        reading = await self._upstream.read(Read(namespace=SYSTEM_NAMESPACE, keys=(key,)))
+        reading = await self._upstream.read(_read_of(key))
         if reading.entry is None:
             return None
         assert isinstance(reading.entry.value, bytes)
@@ -532,6 +531,12 @@ def _unlock(key: str, value: bytes, digest: str) -> tuple[Principal, int | None]
         namespaces=None if token.namespaces is None else frozenset(token.namespaces),
     )
     return principal, token.expires_s
+
+
+@lru_cache(KNOWN_CREDENTIALS_MAX)
+def _read_of(key: str, stale_ms_max: int | None = None) -> Read:
+    """Ask for an entry. Every request asks for two, and mostly for the same ones."""
+    return Read(namespace=SYSTEM_NAMESPACE, keys=(key,), stale_ms_max=stale_ms_max)
 
 
 def _title(namespace: Namespace, condition: Presence | None = None) -> Mutation:

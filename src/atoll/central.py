@@ -57,6 +57,7 @@ from atoll.core.version import (
     CENTRAL_NODE,
     HybridClock,
     Version,
+    Versions,
     micros_of,
     node_of,
     version_at,
@@ -126,7 +127,9 @@ class Central:
         self._system: OrderedDict[str, Entry | None] = OrderedDict()
         self._system_writes = 0
         self._system_unsettled: set[str] = set()
-        self._advanced = asyncio.Event()
+        self._advanced: asyncio.Event | None = None
+        self._told: dict[str, Reading] = {}
+        self._told_at = store.position
         # What was said before a restart is said again, so nothing of this is stored.
         self._journals_empty_us: dict[str, int] = {}
         self._now_us_last = micros_of(store.last_version)
@@ -156,7 +159,7 @@ class Central:
             key = request.keys[0]
             position = self._store.position
             entry = await self._system_entry(key)
-            return self._reading(entry, position)
+            return self._system_reading(entry, position)
         return (await self.read_many(request))[0]
 
     async def read_many(self, request: Read) -> Sequence[Reading]:
@@ -172,6 +175,18 @@ class Central:
         page = await self._store.scan(query, now_us=self.now_us())
         _require_arrived(query.at_least, page.position)
         return page
+
+    def _system_reading(self, entry: Entry | None, position: Position) -> Reading:
+        """Make a reading once for all who ask between two commits: every request asks twice."""
+        if entry is None or entry.expiration is not None:
+            return self._reading(entry, position)
+        if position is not self._told_at:
+            self._told.clear()
+            self._told_at = position
+        told = self._told.get(entry.key)
+        if told is None or told.entry is not entry:
+            told = self._told[entry.key] = self._reading(entry, position)
+        return told
 
     def _reading(self, entry: Entry | None, position: Position) -> Reading:
         if rules.is_live(entry, self.now_us() / US_PER_S):
@@ -220,27 +235,30 @@ class Central:
             self._stamps.observe(batch.clock)
         # No await between the stamps and the store's queue: their order is the commit order.
         versions = self._stamps.tick_many(now_us, len(batch.mutations))
-        admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
+        written = await self._apply(batch, versions, now_us)
+        if batch.token is not None:
+            await self._note_delivered(batch.token)
+        self._forget_system(batch, settled=True)
+        if self._advanced is not None:
+            self._advanced.set()
+            self._advanced = None
+        return written
+
+    async def _apply(self, batch: Batch, versions: Versions, now_us: int) -> Written:
+        admission = None
+        if batch.rate_limited:
+            admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
+        admit = None if admission is None else admission.admit
         try:
-            written = await self._store.apply(
-                batch,
-                versions,
-                now_us=now_us,
-                admit=admission.admit if batch.rate_limited else None,
-            )
+            return await self._store.apply(batch, versions, now_us=now_us, admit=admit)
         except BaseException as error:
-            admission.withdraw()
+            if admission is not None:
+                admission.withdraw()
             if isinstance(error, asyncio.CancelledError):
                 # Whoever gives up waiting may have revoked a token all the same: the commit goes
                 # on without them, and nobody is left to say when it is done.
                 self._forget_system(batch, settled=False)
             raise
-        if batch.token is not None:
-            await self._note_delivered(batch.token)
-        self._forget_system(batch, settled=True)
-        advanced, self._advanced = self._advanced, asyncio.Event()
-        advanced.set()
-        return written
 
     def _forget_system(self, batch: Batch, *, settled: bool) -> None:
         """Keep nothing at hand of what a batch may have changed.
@@ -296,7 +314,7 @@ class Central:
             async for message in session.open(hello):
                 yield message
             while True:
-                advanced = self._advanced
+                advanced = self._advanced = self._advanced or asyncio.Event()
                 async for message in session.pump():
                     yield message
                 arriving = arriving or asyncio.create_task(inbox.get())

@@ -33,6 +33,7 @@ class Connection(DirectProtocol):
     _timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
     _arrived_s: float = 0.0
+    _idle_since_s: float | None = None
 
     def connection_made(  # type: ignore[override] # as uvicorn narrows it
         self, transport: asyncio.Transport
@@ -53,8 +54,9 @@ class Connection(DirectProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
         self._stop_timer()
-        if self._body_timer is not None:
-            self._body_timer.cancel()
+        for timer in (self._body_timer, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -90,6 +92,40 @@ class Connection(DirectProtocol):
             )
         elif self._timer is None:
             self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.close)
+
+    # Between requests. A timer that is set and cancelled for each costs more than reading a head.
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or begin to wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since_s = None
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that has waited long enough, and look again at one that has not."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since_s is None or self.transport.is_closing():
+            return
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self._watch_idle(left_s)
 
     def _watch_body(self, seconds: float) -> None:
         self._body_timer = self.loop.call_later(seconds, self._look_at_body)

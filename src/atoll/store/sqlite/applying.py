@@ -101,12 +101,15 @@ def _live_version(there: _Current | None, now_s: int) -> Version | None:
     return None if dead else version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes(Sequence[Outcome]):
     """Outcomes that are made when they are looked at: of a bulk's thousands few ever are."""
 
-    versions: Sequence[Version]
-    lost: dict[int, Outcome]
+    __slots__ = ("lost", "versions")
+
+    def __init__(self, *, versions: Sequence[Version], lost: dict[int, Outcome]) -> None:
+        """Take every mutation's version, and the outcomes of those that lost by their place."""
+        self.versions = versions
+        self.lost = lost
 
     def __len__(self) -> int:
         return len(self.versions)

@@ -1,7 +1,7 @@
 """One transaction of the writer: what its jobs have in common, and what is written once for all."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from atoll.clock import Clock
@@ -44,11 +44,16 @@ class Head:
     last_version: Version
     log_start: int
     log_rows: int
+    _position: Position | None = field(default=None, init=False)
 
     @property
     def position(self) -> Position:
-        """The end of the log."""
-        return Position(incarnation=self.incarnation, sequence=self.sequence)
+        """The end of the log; the same object for as long as it is the same."""
+        held = self._position
+        if held is None or held.sequence != self.sequence:
+            held = Position(incarnation=self.incarnation, sequence=self.sequence)
+            self._position = held
+        return held
 
     @classmethod
     def read(cls, database: Database) -> "Head":

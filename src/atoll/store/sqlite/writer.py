@@ -8,8 +8,8 @@ The commit, which waits for the disk, and checkpoints run in threads.
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -37,14 +37,34 @@ _log = structlog.get_logger(__name__)
 Run = Callable[[Transaction], Awaitable[T | AtollError]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """Something to do in a transaction, and whom to tell."""
+class _Job(Generic[T]):
+    """Something to do in a transaction, and whom to tell. Every write makes one."""
 
-    attempt: Callable[[Transaction], Awaitable[Callable[[], None]]]
-    """Does it, and returns what tells the result once that is durable."""
-    fail: Callable[[Exception], None]
-    weight: int
+    __slots__ = ("_result", "_run", "done", "weight")
+
+    def __init__(self, run: Run[T], done: asyncio.Future[T], weight: int) -> None:
+        self._run = run
+        self._result: T | AtollError
+        self.done = done
+        self.weight = weight
+
+    async def attempt(self, transaction: Transaction) -> None:
+        """Do it. Nobody hears of the result before that is durable."""
+        self._result = await self._run(transaction)
+
+    def tell(self) -> None:
+        """Tell the result."""
+        if self.done.done():
+            return  # Whoever asked has gone.
+        if isinstance(self._result, AtollError):
+            self.done.set_exception(self._result)
+        else:
+            self.done.set_result(self._result)
+
+    def fail(self, error: Exception) -> None:
+        """Tell that it was not done."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class Writer:
@@ -71,7 +91,7 @@ class Writer:
         self._executor = executor
         self._clock = clock
         self._pause = pauses(clock)
-        self._queue: asyncio.Queue[_Job | None] = asyncio.Queue(QUEUE_JOBS_MAX)
+        self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_JOBS_MAX)
         self._broken: StoreError | None = None
         self._closing = False
         database.on_commit(checkpoints.note_pages)
@@ -93,25 +113,7 @@ class Writer:
         if self._closing:
             raise StoppingError
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        async def attempt(transaction: Transaction) -> Callable[[], None]:
-            result = await run(transaction)
-
-            def tell() -> None:
-                if done.done():
-                    return  # Whoever asked has gone.
-                if isinstance(result, AtollError):
-                    done.set_exception(result)
-                else:
-                    done.set_result(result)
-
-            return tell
-
-        def fail(error: Exception) -> None:
-            if not done.done():
-                done.set_exception(error)
-
-        await self._queue.put(_Job(attempt=attempt, fail=fail, weight=weight))
+        await self._queue.put(_Job(run, done, weight))
         return await done
 
     async def close(self) -> None:
@@ -153,10 +155,10 @@ class Writer:
             if quiet_turns == GATHER_QUIET_TURNS:
                 return
 
-    async def _commit(self, group: list[_Job]) -> None:
+    async def _commit(self, group: list[_Job[Any]]) -> None:
         """Commit a group; if that fails, each of its jobs by itself, so that only the guilty do."""
         try:
-            results = await self._attempt(group)
+            await self._attempt(group)
         except Exception as error:  # noqa: BLE001 - whatever a job raises is for who asked for it
             if self._database.io_failed and self._broken is None:
                 # After a sync that failed, pages that were not written may pass for written.
@@ -168,10 +170,10 @@ class Writer:
             for job in group:
                 await self._commit([job])
             return
-        for tell in results:
-            tell()
+        for job in group:
+            job.tell()
 
-    async def _attempt(self, group: list[_Job]) -> list[Callable[[], None]]:
+    async def _attempt(self, group: list[_Job[Any]]) -> None:
         if self._broken is not None:
             raise self._broken
         loop = asyncio.get_running_loop()
@@ -187,7 +189,8 @@ class Writer:
             pause=self._pause,
         )
         try:
-            results = [await job.attempt(transaction) for job in group]
+            for job in group:
+                await job.attempt(transaction)
             transaction.flush()
             await loop.run_in_executor(self._executor, self._database.run, "COMMIT")
             self.head = transaction.head
@@ -195,7 +198,6 @@ class Writer:
             self._sequence_issued = transaction.sequence_issued
             if self.head is not transaction.head:
                 transaction.roll_back()
-        return results
 
 
 class Checkpoints:
