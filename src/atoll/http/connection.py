@@ -76,7 +76,7 @@ class Connection(DirectProtocol):
         if not self._head_open:
             self._head_bytes = 0
             self._stop_timer()
-            if self.cycle.more_body:
+            if self.awaits_body:
                 self._arrived_s = self.loop.time()
                 if self._body_timer is None:
                     self._watch_body(self.body_idle_s_max)
@@ -133,7 +133,7 @@ class Connection(DirectProtocol):
     def _look_at_body(self) -> None:
         """End a connection whose body stopped arriving, unless it is we who do not read."""
         self._body_timer = None
-        if not self.cycle.more_body or self.transport.is_closing():
+        if not self.awaits_body or self.transport.is_closing():
             return
         if self.flow.read_paused:
             self._arrived_s = self.loop.time()

@@ -75,10 +75,20 @@ class DirectProtocol(WireProtocol):
             and (limit is None or max(len(self.connections), len(self.tasks)) < limit)
         )
 
+    @property
+    def _begun(self) -> RequestResponseCycle | None:
+        """The last request that was begun; at first there is none, whatever uvicorn declares."""
+        return self.cycle
+
+    @property
+    def awaits_body(self) -> bool:
+        """Whether more of the last request must come, whose head has been read."""
+        begun = self._begun
+        return begun is not None and begun.more_body
+
     def _is_idle(self) -> bool:
-        # Before the first request there is no cycle, whatever uvicorn declares.
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is None or cycle.response_complete
+        begun = self._begun
+        return begun is None or begun.response_complete
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body. All pieces of a held request came in one read of the socket."""
