@@ -20,8 +20,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,7 +28,6 @@ from atoll.clock import Clock
 from atoll.core.errors import (
     AccountNotFoundError,
     ConditionFailedError,
-    ForbiddenError,
     NamespaceIdInvalidError,
     NamespaceNotFoundError,
     TitleInvalidError,
@@ -39,6 +37,7 @@ from atoll.core.errors import (
     UnauthenticatedError,
 )
 from atoll.core.limits import Limits
+from atoll.core.location_errors import CutOffError
 from atoll.core.model import (
     SYSTEM_NAMESPACE,
     Batch,
@@ -50,10 +49,11 @@ from atoll.core.model import (
     Read,
 )
 from atoll.core.version import Version
+from atoll.namespace_rules import NamespaceRules, changed_rules
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.upstream import Upstream
 
 DROPPED_PREFIX: Final = "dropped/"
-EVERY_ACCOUNT: Final = "*"
 ID_HEX_DIGITS: Final = 32
 TOKEN_PREFIX: Final = "atoll_"  # noqa: S105 - what tokens begin with, for people and secret scanners
 TOKEN_ID_BYTES: Final = 8
@@ -63,22 +63,7 @@ KNOWN_CREDENTIALS_MAX: Final = 10_000
 LIST_PAGE_KEYS: Final = 1000
 RENAME_ATTEMPTS_MAX: Final = 5
 US_PER_S: Final = 1_000_000
-
-
-class Permission(StrEnum):
-    """What credentials allow; each includes the ones before it."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
-    @property
-    def rank(self) -> int:
-        """Larger allows more."""
-        return _RANKS[self]
-
-
-_RANKS: Final = {Permission.READ: 0, Permission.WRITE: 1, Permission.ADMIN: 2}
+MS_PER_S: Final = 1000
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +81,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     title: str
     created_us: int
+    rules: NamespaceRules = NamespaceRules()
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,42 +111,6 @@ class _User(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a request comes from, and what they may do."""
-
-    id: str
-    account: str
-    permission: Permission
-    namespaces: frozenset[str] | None = None
-
-    def require(
-        self, permission: Permission, *, account: str, namespace: str | None = None
-    ) -> None:
-        """Refuse what these credentials do not allow, without a look at what exists.
-
-        Args:
-            permission: What the request needs.
-            account: Whose resources it touches.
-            namespace: Which namespace's keys it touches. `None` for what concerns the account:
-                credentials that are limited to namespaces may then only look.
-
-        Raises:
-            ForbiddenError: They do not allow it.
-        """
-        reached = self.account in (account, EVERY_ACCOUNT)
-        if not reached or self.permission.rank < permission.rank:
-            raise ForbiddenError
-        if self.namespaces is None:
-            return
-        allowed = permission is Permission.READ if namespace is None else self.may_see(namespace)
-        if not allowed:
-            raise ForbiddenError
-
-    def may_see(self, namespace: str) -> bool:
-        """Whether a listing of namespaces shows this one."""
-        return self.namespaces is None or namespace in self.namespaces
-
-
 Record = TypeVar("Record", Account, Namespace, _StoredToken, _User)
 
 
@@ -179,19 +129,27 @@ class Accounts:
         limits: Limits,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
+        central_us: Callable[[], int | None] | None = None,
+        grace_s: int | None = None,
     ) -> None:
         """Read and write through `upstream`.
 
         Args:
             upstream: Where the entries are.
             limits: How many namespaces an account may have.
-            clock: Central time, which decides whether a token has expired.
+            clock: Central time, where this is central.
             random_bytes: Where ids and secrets come from; must be fit for secrets.
+            central_us: Central time as it is known at a location, `None` while it is not;
+                by default the clock's.
+            grace_s: How far beyond its bound a known credential is honoured while central
+                cannot be asked; without, for ever.
         """
         self._upstream = upstream
         self._limits = limits
         self._clock = clock
         self._random_bytes = random_bytes
+        self._central_us = central_us or clock.now_us
+        self._grace_ms = None if grace_s is None else grace_s * MS_PER_S
         self._known: OrderedDict[str, tuple[Version, Principal, int | None]] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[Version, Namespace]] = OrderedDict()
         # Counting an account's namespaces and adding one is one step. REST creates them at
@@ -212,6 +170,7 @@ class Accounts:
 
         Raises:
             UnauthenticatedError: Nothing usable came, or nothing that we know.
+            CutOffError: Central cannot be asked, and what is held here decides nothing.
         """
         if key is not None and email is not None:
             return await self._principal(f"{email}\n{key}", f"user/{digest_of(email.lower())}", key)
@@ -244,8 +203,12 @@ class Accounts:
         What was compared before is remembered under the record's version, so that a revoked or
         changed record is seen at once, and an unchanged one costs no digest.
         """
-        reading = await self._upstream.read(Read(namespace=SYSTEM_NAMESPACE, keys=(key,)))
+        reading = await self._upstream.read(
+            Read(namespace=SYSTEM_NAMESPACE, keys=(key,), stale_ms_max=self._grace_ms)
+        )
         entry = reading.entry
+        if entry is None and reading.stale:
+            raise CutOffError(detail="these credentials are not known here")
         if entry is None:
             raise UnauthenticatedError
         known = self._known.get(credentials)
@@ -254,7 +217,12 @@ class Accounts:
             principal, expires_s = _unlock(key, entry.value, digest_of(secret))
             known = (entry.version, principal, expires_s)
             _remember(self._known, credentials, known)
-        if known[2] is not None and known[2] * US_PER_S <= self._clock.now_us():
+        if known[2] is None:
+            return known[1]
+        now_us = self._central_us()
+        if now_us is None:
+            raise CutOffError(detail="central's time, by which credentials expire, is not known")
+        if known[2] * US_PER_S <= now_us:
             raise UnauthenticatedError(detail="Authentication error: this token has expired")
         return known[1]
 
@@ -446,6 +414,28 @@ class Accounts:
                     raise TitleTakenError(title=title) from error
                 continue  # It was renamed or deleted between our look and our write.
             return new
+        raise NamespaceNotFoundError
+
+    async def change_rules(
+        self, account: str, namespace_id: str, given: dict[str, Any]
+    ) -> NamespaceRules:
+        """Change what locations may do for a namespace; what is not given stays.
+
+        Raises:
+            NamespaceNotFoundError: The account has no such namespace.
+            BodyInvalidError: A setting is unknown or out of range.
+        """
+        for _ in range(RENAME_ATTEMPTS_MAX):
+            version, old = await self._owned(account, namespace_id)
+            new = msgspec.structs.replace(old, rules=changed_rules(old.rules, given))
+            try:
+                await self._write(
+                    _stored(f"namespace/{new.id}", new, condition=version),
+                    _stored(f"of/{account}/{new.id}", new),
+                )
+            except ConditionFailedError:
+                continue  # It was changed between our look and our write.
+            return new.rules
         raise NamespaceNotFoundError
 
     async def delete_namespace(self, account: str, namespace_id: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import memory
 from tests.support.server import ATOLL, Server, environment, serving
 
 COMMAND_S_MAX = 60
@@ -120,6 +121,15 @@ class Atoll:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+        )
+
+    def peak_bytes(self, *args: str) -> int:
+        """Run a command that must succeed, and return the most memory that it held."""
+        return memory.of_command(
+            [str(ATOLL), *args],
+            env=environment(self.data),
+            cwd=self.folder,
+            said_in=self.folder / "peak",
         )
 
 

@@ -22,6 +22,7 @@ COMMANDS = [
     "namespace create",
     "namespace list",
     "namespace rename",
+    "namespace settings",
     "namespace delete",
     "key put",
     "key get",

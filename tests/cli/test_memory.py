@@ -4,7 +4,6 @@ import base64
 import json
 import os
 from pathlib import Path
-from subprocess import Popen
 
 from tests.cli.conftest import Atoll
 
@@ -29,22 +28,13 @@ def write_pairs(path: Path, size_bytes: int) -> int:
     return count
 
 
-def peak_bytes(process: Popen[bytes]) -> int:
-    """Wait for a process and return the most memory that it held."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    said, complaints = process.communicate()
-    assert process.returncode == 0, (said, complaints)
-    return usage.ru_maxrss * 1024
-
-
 def test_memory_stays_flat_whatever_the_size(atoll: Atoll, namespace: str) -> None:
     """Ten times the file takes hardly more memory, on the way in and on the way out."""
     peaks: dict[str, int] = {}
     for name, size_bytes in (("small", SMALL_BYTES), ("large", LARGE_BYTES)):
         count = write_pairs(atoll.folder / f"{name}.ndjson", size_bytes)
-        peaks[f"import {name}"] = peak_bytes(atoll.start("import", namespace, f"{name}.ndjson"))
-        peaks[f"export {name}"] = peak_bytes(atoll.start("export", namespace, f"{name}.out"))
+        peaks[f"import {name}"] = atoll.peak_bytes("import", namespace, f"{name}.ndjson")
+        peaks[f"export {name}"] = atoll.peak_bytes("export", namespace, f"{name}.out")
         with (atoll.folder / f"{name}.out").open("rb") as file:
             assert sum(1 for _ in file) == count
 

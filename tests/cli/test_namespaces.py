@@ -33,6 +33,19 @@ def test_rename_keeps_the_id(atoll: Atoll, namespace: str) -> None:
     assert namespace not in titles
 
 
+def test_settings_are_shown_and_changed(atoll: Atoll, namespace: str) -> None:
+    """What is not given stays, and what the server does not know is refused with the rule."""
+    before = atoll.ok("namespace", "settings", namespace, "--json")
+    atoll.ok("namespace", "settings", namespace, "--stale", "refuse")
+    after = atoll.ok("namespace", "settings", namespace, "--bound", "30", "--json")
+    refused = atoll.run("namespace", "settings", namespace, "--journal", "maybe", "--json")
+
+    assert before.json == {"stale": "allow", "journal": "allow", "bound_s": None}
+    assert after.json == {"stale": "refuse", "journal": "allow", "bound_s": 30}
+    assert refused.code == 1
+    assert "`allow` or `refuse`" in refused.error["message"]
+
+
 def test_delete_asks_nobody_in_a_script(atoll: Atoll, namespace: str) -> None:
     """Without a terminal it does what it was told, and the keys are gone with the namespace."""
     atoll.ok("key", "put", namespace, "k", "v")

@@ -1,10 +1,7 @@
 """The limits over a socket: what is just allowed is stored whole, what is not changes nothing."""
 
 import http.client
-import os
-import signal
 import socket
-import sys
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,14 +17,12 @@ from tests.clients.plain import (
     put_form,
     succeed,
 )
+from tests.support import memory
 from tests.support.server import Server
 
 VALUE_BYTES_MAX = 25 * 2**20
 MIB = 2**20
 PIECES_MAX = 1_000
-
-# Linux counts the memory of a process in kibibytes, macOS in bytes.
-RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1_024
 
 
 def send(namespace: Namespace, method: str, path: str, body: object) -> Answer:
@@ -187,14 +182,6 @@ def test_a_connection_outlives_a_body_that_was_too_large(namespace: Namespace) -
     assert namespace.value("k") == b"v"
 
 
-def stopped(server: Server) -> int:
-    """End a server, and return how much memory it ever had, in bytes."""
-    server.process.send_signal(signal.SIGTERM)
-    _, status, used = os.wait4(server.process.pid, 0)
-    server.process.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_maxrss * RSS_UNIT_BYTES
-
-
 def test_a_bulk_that_is_too_large_is_held_by_nobody(server_alone: Server) -> None:
     """A body of 300 MB is refused with the envelope, and the server's memory never held it."""
     access = access_to(server_alone)
@@ -214,7 +201,7 @@ def test_a_bulk_that_is_too_large_is_held_by_nobody(server_alone: Server) -> Non
     refusal = msgspec.json.decode(response.read(), type=Envelope)
     connection.close()
     names = namespace.names()
-    peak_bytes = stopped(server_alone)
+    peak_bytes = memory.of_running(server_alone.process.pid)
 
     assert (response.status, refusal.success) == (413, False)
     assert names == []

@@ -12,11 +12,12 @@ from typing import Any, Final, Self
 
 from starlette.types import Message, Receive
 
-from atoll.accounts import Account, Accounts, Namespace, Permission
+from atoll.accounts import Account, Accounts, Namespace
 from atoll.central import Central
 from atoll.core.limits import Limits
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
 from tests.support.clock import ManualClock

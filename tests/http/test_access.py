@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll.accounts import EVERY_ACCOUNT, Permission
+from atoll.principal import EVERY_ACCOUNT, Permission
 from tests.http.site import EMAIL, Reply, Site
 
 pytestmark = pytest.mark.anyio

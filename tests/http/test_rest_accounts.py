@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.accounts import EVERY_ACCOUNT, Permission
 from atoll.core.limits import Limits
+from atoll.principal import EVERY_ACCOUNT, Permission
 from tests.http.site import EMAIL, Site
 
 pytestmark = pytest.mark.anyio

@@ -85,7 +85,9 @@ async def serving(site: Site, *, http: type[Connection] = Connection) -> AsyncGe
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen()
-    config = uvicorn.Config(site.app, http=http, lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        site.app, http=http, lifespan="off", log_config=None, access_log=False, proxy_headers=False
+    )
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(server.serve(sockets=[listening]))

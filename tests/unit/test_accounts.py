@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from atoll.accounts import EVERY_ACCOUNT, Accounts, Permission, Principal
+from atoll.accounts import Accounts
 from atoll.central import Central
 from atoll.core.errors import (
     AccountNotFoundError,
@@ -19,6 +19,7 @@ from atoll.core.errors import (
 )
 from atoll.core.limits import Limits
 from atoll.core.model import SYSTEM_NAMESPACE, ListQuery
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.store.memory import MemoryStore
 from tests.support.clock import ManualClock
 from tests.support.rng import seeded_bytes

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from atoll.accounts import Accounts, Permission
+from atoll.accounts import Accounts
 from atoll.central import Central, CentralSettings
 from atoll.core.errors import (
     ConditionFailedError,
@@ -38,6 +38,7 @@ from atoll.core.session import (
     Upward,
 )
 from atoll.core.version import Versions, micros_of
+from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.store.protocol import Admit
 from tests.support.clock import ManualClock

@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
-from atoll.accounts import Permission
 from atoll.cli.api import key_path
 from atoll.cli.command import Session, remote
 from atoll.clock import SystemClock
+from atoll.principal import Permission
 
 accounts_app: Final = typer.Typer()
 tokens_app: Final = typer.Typer()

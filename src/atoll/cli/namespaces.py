@@ -47,6 +47,33 @@ async def rename(
     session.out.result(answer.result, answer.result["id"])
 
 
+@remote(app, "settings")
+async def settings(
+    session: Session,
+    namespace: Named,
+    *,
+    stale: Annotated[
+        str | None, typer.Option(help="Stale answers: allow or refuse.", metavar="CHOICE")
+    ] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="Journaled writes: allow or refuse.", metavar="CHOICE")
+    ] = None,
+    bound: Annotated[
+        int | None, typer.Option(help="How old an answer may be by default.", metavar="SECONDS")
+    ] = None,
+) -> None:
+    """Show what locations may do while cut off, after changing what is given."""
+    path = f"{await session.api.namespace_id(namespace)}/settings"
+    options = {"stale": stale, "journal": journal, "bound_s": bound}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given:
+        answer = await session.api.v1("PUT", path, json=given)
+    else:
+        answer = await session.api.v1("GET", path)
+    shown = "\n".join(f"{name}: {value}" for name, value in answer.result.items())
+    session.out.result(answer.result, shown)
+
+
 @remote(app, "delete")
 async def delete(session: Session, namespace: Named, *, yes: Yes = False) -> None:
     """Delete a namespace and every key in it."""

@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 import typer
 
-from atoll.accounts import EVERY_ACCOUNT, Permission, Principal
 from atoll.cli.command import Here
 from atoll.cli.folder import CREDENTIALS_NAME, write_credentials
 from atoll.cli.progress import progress
 from atoll.cli.running import make_credentials
 from atoll.core.errors import StoreExistsError, StoreInUseError
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.serve.central import back_up, opened, restore, sealing_key_of
 from atoll.serve.server import run
 

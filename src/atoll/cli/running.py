@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from atoll import __version__
-from atoll.accounts import EVERY_ACCOUNT, Account, Namespace, Permission, Principal
+from atoll.accounts import Account, Namespace
 from atoll.cli.command import Here
 from atoll.cli.folder import (
     Credentials,
@@ -24,6 +24,7 @@ from atoll.cli.folder import (
 from atoll.cli.output import Out
 from atoll.config import Config
 from atoll.core.errors import AccountNotFoundError, UnauthenticatedError
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.serve.central import Opened, opened, serve
 from atoll.serve.log import configure_log
 from atoll.serve.server import require_safe, run

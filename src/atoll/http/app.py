@@ -6,7 +6,7 @@ wrong is answered in the form of the face that was asked, with a request id that
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -21,7 +21,7 @@ from atoll.http.exchange import Answer, Face, Request
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
 
-__all__ = ["App", "Node", "create_app"]
+__all__ = ["App", "Node", "create_app", "send_answer"]
 
 US_PER_S: Final = 1_000_000
 US_PER_MS: Final = 1000
@@ -30,6 +30,8 @@ STATUS_CLIENT_LEFT: Final = 499
 """Counted and logged when the client was gone before there was an answer; never sent."""
 
 STATUS_SERVER_ERRORS: Final = 500
+
+Deliver = Callable[[Request, Answer], Awaitable[int]]
 
 log = structlog.stdlib.get_logger()
 
@@ -71,6 +73,20 @@ class App:
             await _live(receive, send)
             return
         assert scope["type"] == "http", scope["type"]
+
+        async def deliver(request: Request, answer: Answer) -> int:
+            return await send_answer(request, answer, send)
+
+        await self.serve(scope, receive, deliver)
+
+    async def serve(self, scope: Scope, receive: Receive, deliver: Deliver) -> None:
+        """Answer one request.
+
+        Args:
+            scope: What is known of it before its body, as ASGI names it.
+            receive: Returns its body.
+            deliver: Sends the answer and returns the size of the body sent.
+        """
         started_us = self._clock.now_us()
         request = Request(scope, receive, f"{self._id_prefix}-{next(self._numbers):x}")
         face = self._face(request.path)
@@ -79,7 +95,10 @@ class App:
         try:
             answer = await self._answer(face, request)
             status = answer.status
-            sent_bytes = await _send(request, answer, send)
+            answer.headers.append((b"atoll-request-id", request.id.encode()))
+            if request.abandoned:
+                answer.headers.append((b"connection", b"close"))
+            sent_bytes = await deliver(request, answer)
         except ClientDisconnect:
             log.debug("client_left", request_id=request.id, operation=request.operation)
         finally:
@@ -135,13 +154,9 @@ class App:
             return face.refuse(request, error)
 
 
-async def _send(request: Request, answer: Answer, send: Send) -> int:
+async def send_answer(request: Request, answer: Answer, send: Send) -> int:
     """Send an answer and return the size of its body. What fails midway cuts the connection."""
-    headers = answer.headers
-    headers.append((b"atoll-request-id", request.id.encode()))
-    if request.abandoned:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     body = answer.body
     if request.method == "HEAD":
         body = b""

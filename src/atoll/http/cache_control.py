@@ -1,32 +1,61 @@
 """How fresh an answer a request wants, in the words of RFC 9111."""
 
+from dataclasses import dataclass
 from typing import Final
 
 MS_PER_S: Final = 1000
 AGE_S_DIGITS_MAX: Final = 9
 
 
-def age_ms_max(cache_control: bytes | None) -> int | None:
-    """Read the bound that `Cache-Control` sets on the age of an answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """What a request accepts."""
 
-    `max-stale` and `only-if-cached` widen what else may be answered when the bound cannot be
-    met. They set no bound, and a node that answers at age 0 meets any.
+    age_ms_max: int | None = None
+    """The bound on the age: 0 asks central, `None` leaves it to the node."""
+    stale_ms_max: int | None = None
+    """How far beyond the bound an answer may be where central cannot be asked; `None`: any."""
+    max_stale: bool = False
+    """Whether the request itself says that what is stale will do."""
+
+
+UNSAID: Final = Freshness()
+
+
+def freshness(cache_control: bytes | None) -> Freshness:
+    """Read what `Cache-Control` says.
+
+    A bound that the caller sets is a demand: what is older is no answer, unless `max-stale`
+    says so. The default bound is a preference.
 
     Args:
         cache_control: The header, if there is one.
-
-    Returns:
-        Milliseconds; 0 asks central; `None` when the request leaves it to the namespace.
     """
+    if cache_control is None:
+        return UNSAID
     bound_ms: int | None = None
-    for directive in (cache_control or b"").split(b","):
-        name, _, argument = directive.strip().lower().partition(b"=")
+    stale_ms: int | None = None
+    max_stale = False
+    for directive in cache_control.split(b","):
+        name, equals, argument = (part.strip() for part in directive.lower().partition(b"="))
         if name == b"no-cache":
-            return 0
-        if name == b"max-age":
-            seconds = argument.strip(b'"')
-            # What cannot be read is taken for the strictest: it asked for something fresh.
-            known = seconds.isdigit() and len(seconds) <= AGE_S_DIGITS_MAX
-            asked_ms = int(seconds) * MS_PER_S if known else 0
-            bound_ms = asked_ms if bound_ms is None else min(bound_ms, asked_ms)
-    return bound_ms
+            bound_ms = 0
+        elif name == b"max-age":
+            bound_ms = _least(bound_ms, _milliseconds(argument))
+        elif name == b"max-stale":
+            max_stale = True
+            if equals:
+                stale_ms = _least(stale_ms, _milliseconds(argument))
+    if bound_ms is not None and not max_stale:
+        stale_ms = 0
+    return Freshness(age_ms_max=bound_ms, stale_ms_max=stale_ms, max_stale=max_stale)
+
+
+def _milliseconds(argument: bytes) -> int:
+    """Read seconds. What cannot be read is taken for the strictest that it may have meant."""
+    seconds = argument.strip(b'"')
+    return int(seconds) * MS_PER_S if seconds.isdigit() and len(seconds) <= AGE_S_DIGITS_MAX else 0
+
+
+def _least(before: int | None, now: int) -> int:
+    return now if before is None else min(before, now)

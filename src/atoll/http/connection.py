@@ -7,8 +7,8 @@ connections that never send a request, or never finish one, use up what the syst
 import asyncio
 from typing import Final
 
+from atoll.http.direct import DirectProtocol
 from atoll.http.rest_form import envelope
-from atoll.http.wire import WireProtocol
 
 HEAD_BYTES_MAX: Final = 65_536
 """Longest head of a request: method, path and headers. A key takes 1,536 bytes at most."""
@@ -23,7 +23,7 @@ TOO_LARGE_NUMBER: Final = 20431
 FULL_NUMBER: Final = 20508
 
 
-class Connection(WireProtocol):
+class Connection(DirectProtocol):
     """uvicorn's connection, bounded; `limit_concurrency` is how many there may be at once."""
 
     body_idle_s_max: float = BODY_IDLE_S_MAX

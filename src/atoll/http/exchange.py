@@ -25,11 +25,14 @@ from atoll.core.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from atoll.core.model import AtLeast, LargeValue, Position, parse_at_least
+from atoll.core.model import AtLeast, LargeValue, parse_at_least
 from atoll.core.version import Version
+from atoll.namespace_rules import NamespaceRules
 
 QUERY_FIELDS_MAX: Final = 64
 MS_PER_S: Final = 1000
+
+NO_RULES: Final = NamespaceRules()
 
 Header = tuple[bytes, bytes]
 
@@ -66,6 +69,7 @@ class Request:
         "path",
         "query_string",
         "receive",
+        "rules",
     )
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
@@ -83,6 +87,8 @@ class Request:
         self.account = ""
         self.namespace = ""
         self.key = b""
+        self.rules = NO_RULES
+        """Those of the namespace, once it was found."""
         self.body_bytes = 0
         """How much of the body has arrived."""
         self.first_piece: tuple[bytes, bool] | None = None
@@ -233,8 +239,8 @@ def etag(version: Version) -> Header:
     return b"etag", b'"%d"' % version
 
 
-def at_position(position: Position) -> Header:
-    """Return the header that says at which position an answer is true."""
+def at_position(position: AtLeast) -> Header:
+    """Return the header that says at which position, or place in a journal, an answer is true."""
     return b"atoll-position", str(position).encode()
 
 

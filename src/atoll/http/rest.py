@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from atoll.accounts import EVERY_ACCOUNT, Permission, Principal
 from atoll.core.errors import (
     MethodNotAllowedError,
     NamespaceNotFoundError,
@@ -23,6 +22,7 @@ from atoll.http.rest_accounts import RestAccounts
 from atoll.http.rest_form import refuse
 from atoll.http.rest_keys import RestKeys
 from atoll.http.values import principal_of
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 PREFIX: Final = b"/client/v4/"
 
@@ -100,6 +100,7 @@ class Rest:
                 namespace = await accounts.namespace(request.namespace)
                 if namespace.account != request.account:
                     raise NamespaceNotFoundError
+                request.rules = namespace.rules
             case Reach.NAMESPACE:
                 named = request.namespace if operation.permission is READ else None
                 principal.require(operation.permission, account=request.account, namespace=named)

@@ -6,13 +6,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from atoll.accounts import Account, Namespace, Permission, Principal, Token
+from atoll.accounts import Account, Namespace, Token
 from atoll.core.errors import BodyInvalidError, NamespaceNotFoundError, TitleInvalidError
 from atoll.core.limits import MIB
 from atoll.http.body import Bodies
 from atoll.http.exchange import Answer, Request, read_object
 from atoll.http.node import Node
 from atoll.http.rest_form import succeed, succeed_with_null
+from atoll.principal import Permission, Principal
 
 SMALL_BODY_BYTES_MAX: Final = MIB
 PAGE_MAX: Final = 10**9 - 1

@@ -8,7 +8,6 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from atoll.accounts import Principal
 from atoll.core import rules
 from atoll.core.errors import (
     AtollError,
@@ -27,6 +26,8 @@ from atoll.http.metadata import stored_form
 from atoll.http.node import Node
 from atoll.http.rest_form import refuse, succeed, succeed_with_null
 from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of
+from atoll.namespace_rules import Choice
+from atoll.principal import Principal
 
 BULK_READ_BODY_BYTES_MAX: Final = MIB
 """A hundred keys of 512 bytes fit well, each byte escaped."""
@@ -191,6 +192,7 @@ class RestKeys:
                 mutations=mutations,
                 identity=identity_of(request, principal, (body,)),
                 rate_limited=self._rate_limited,
+                journal_allowed=request.rules.journal is Choice.ALLOW,
             )
         )
         return succeed(

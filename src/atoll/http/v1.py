@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from atoll.accounts import EVERY_ACCOUNT, Permission, Principal
 from atoll.core import rules
 from atoll.core.errors import (
     AtollError,
@@ -37,7 +36,7 @@ from atoll.core.model import (
 )
 from atoll.core.version import Version
 from atoll.http.body import Bodies
-from atoll.http.cache_control import age_ms_max
+from atoll.http.cache_control import freshness
 from atoll.http.cursor import cursor_after, key_before
 from atoll.http.exchange import (
     Answer,
@@ -51,13 +50,23 @@ from atoll.http.exchange import (
 )
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
+from atoll.http.shown import TRUE, headers_of_reading
 from atoll.http.values import Values, headers_of_write, principal_of
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 PREFIX: Final = b"/v1/"
 SMALL_BODY_BYTES_MAX: Final = MIB
 
 COUNT_PAGES_MAX: Final = 100
 """How many pages of `count_keys_max` keys one call counts."""
+
+STATUS_ACCEPTED: Final = 202
+
+JOURNALED: Final = (
+    "central cannot be reached: the write is on this location's disk and shown here, and goes to"
+    " central when that can be reached again. It loses to what central has accepted under a later"
+    " version by then."
+)
 
 SAFE_INTEGER_MAX: Final = 2**53 - 1
 """What a JavaScript number holds exactly."""
@@ -159,7 +168,6 @@ class V1:
         self._node = node
         self._bodies = bodies
         self._values = Values(node, bodies, FACE_V1)
-        self._cache_status = f"{node.name}; hit; detail=store".encode()
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -169,6 +177,10 @@ class V1:
             },
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"settings": {
+                "GET": _Operation("settings", read, self._settings),
+                "PUT": _Operation("change settings", Permission.ADMIN, self._change_settings),
+            },
             b"delete": {"POST": _Operation("delete by prefix", write, self._delete_prefix)},
         }
 
@@ -194,6 +206,7 @@ class V1:
         namespace = await self._node.accounts.namespace(request.namespace)
         if principal.account not in {EVERY_ACCOUNT, namespace.account}:
             raise NamespaceNotFoundError
+        request.rules = namespace.rules
         return await operation.run(request, principal)
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
@@ -223,12 +236,10 @@ class V1:
     # One key.
 
     async def _get(self, request: Request, _principal: Principal) -> Answer:
-        bound = age_ms_max(request.headers.get(b"cache-control"))
-        reading = await self._values.read(request, age_ms_max=bound)
+        wanted = freshness(request.headers.get(b"cache-control"))
+        reading = await self._values.read(request, wanted=wanted)
         entry = reading.entry
-        headers = [at_position(reading.position), (b"cache-status", self._cache_status)]
-        if reading.age_ms is not None:
-            headers.append((b"age", b"%d" % -(-reading.age_ms // 1000)))
+        headers = headers_of_reading(reading, age_ms_max=wanted.age_ms_max)
         if entry is None or entry.value is None:
             answer = self.refuse(request, KeyNotFoundError())
             answer.headers += headers
@@ -256,6 +267,18 @@ class V1:
 
     async def _delete(self, request: Request, principal: Principal) -> Answer:
         return _written_answer(request, await self._values.delete(request, principal))
+
+    # The namespace.
+
+    async def _settings(self, request: Request, _principal: Principal) -> Answer:
+        return json_answer(_encode(request.rules))
+
+    async def _change_settings(self, request: Request, _principal: Principal) -> Answer:
+        async with self._bodies.whole(request, bytes_max=SMALL_BODY_BYTES_MAX) as raw:
+            given = read_object(raw)
+        accounts = self._node.accounts
+        account = (await accounts.namespace(request.namespace)).account
+        return json_answer(_encode(await accounts.change_rules(account, request.namespace, given)))
 
     # Many keys.
 
@@ -400,12 +423,17 @@ class V1:
 
 
 def _written_answer(request: Request, written: Written) -> Answer:
-    body = {
+    body: dict[str, object] = {
         "key": decode_key(request.key),
         "version": str(written.outcomes[0].version),
-        "position": str(written.position),
+        "position": str(written.token or written.position),
     }
-    return json_answer(_encode(body), headers=headers_of_write(written))
+    headers = headers_of_write(written)
+    if not written.journaled:
+        return json_answer(_encode(body), headers=headers)
+    body |= {"journaled": True, "message": JOURNALED}
+    headers.append((b"atoll-journaled", TRUE))
+    return json_answer(_encode(body), status=STATUS_ACCEPTED, headers=headers)
 
 
 def _row(item: Listed, *, with_values: bool) -> _Row:

@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
-from atoll.accounts import Principal
 from atoll.core import rules
-from atoll.core.errors import ParameterInvalidError
+from atoll.core.errors import NotArrivedError, ParameterInvalidError
 from atoll.core.model import Batch, Identity, Mutation, Read, Reading, Written
 from atoll.http.body import Bodies
+from atoll.http.cache_control import UNSAID, Freshness
 from atoll.http.exchange import Header, Request, at_position, decode_key, etag
 from atoll.http.form import boundary_of
 from atoll.http.metadata import stored_form
 from atoll.http.node import Node
+from atoll.namespace_rules import Choice
+from atoll.principal import Principal
 
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 US_PER_S: Final = 1_000_000
@@ -42,18 +45,36 @@ class Values:
         self._bodies = bodies
         self._rate_limited = face in node.limits.rewrite_faces
 
-    async def read(self, request: Request, *, age_ms_max: int | None = None) -> Reading:
-        """Read the key that `request` names."""
+    async def read(self, request: Request, *, wanted: Freshness = UNSAID) -> Reading:
+        """Read the key that `request` names.
+
+        Args:
+            request: The request; its namespace and key were filled in.
+            wanted: What it accepts.
+
+        Raises:
+            NotArrivedError: Nothing at or after its position is here, and it does not say that
+                what is stale will do.
+        """
         key = decode_key(request.key)
         rules.check_key(self._node.limits, key)
-        return await self._node.upstream.read(
-            Read(
-                namespace=request.namespace,
-                keys=(key,),
-                age_ms_max=age_ms_max,
-                at_least=request.at_least,
-            )
+        strict = request.rules.stale is Choice.REFUSE
+        asked = Read(
+            namespace=request.namespace,
+            keys=(key,),
+            age_ms_max=(
+                request.rules.age_ms_max if wanted.age_ms_max is None else wanted.age_ms_max
+            ),
+            stale_ms_max=0 if strict else wanted.stale_ms_max,
+            at_least=request.at_least,
         )
+        try:
+            return await self._node.upstream.read(asked)
+        except NotArrivedError:
+            if strict or not wanted.max_stale:
+                raise
+        reading = await self._node.upstream.read(replace(asked, at_least=None))
+        return replace(reading, stale=True)
 
     async def put(
         self, request: Request, principal: Principal, *, metadata: bytes | None = None
@@ -140,6 +161,7 @@ class Values:
                 if b"idempotency-key" in request.headers
                 else None,
                 rate_limited=self._rate_limited,
+                journal_allowed=request.rules.journal is Choice.ALLOW,
             )
         )
 
@@ -174,4 +196,4 @@ def identity_of(request: Request, principal: Principal, said: Iterable[bytes]) -
 
 def headers_of_write(written: Written) -> list[Header]:
     """Return what a write of one key says in headers: its version and its position."""
-    return [etag(written.outcomes[0].version), at_position(written.position)]
+    return [etag(written.outcomes[0].version), at_position(written.token or written.position)]

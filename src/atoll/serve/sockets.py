@@ -17,6 +17,9 @@ def socket_path(folder: Path, name: str) -> Path:
     Args:
         folder: Whose socket it is; its permissions say who may connect.
         name: The socket's.
+
+    Raises:
+        PermissionError: The folder that it would be in instead is not this user's alone.
     """
     path = folder.resolve() / name
     if len(os.fsencode(path)) <= PATH_BYTES_MAX:

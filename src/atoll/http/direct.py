@@ -1,0 +1,199 @@
+"""Requests that arrive whole, answered without the detour through ASGI.
+
+To uvicorn a request is a series of messages and so is its answer, each of them awaited and each
+part of the answer written by itself. Almost every request of a key-value store is one piece of a
+connection's bytes, and its answer another. Such a request is given to the application as one, and
+answered with one write. Whatever is different, in its coming or in its answer, goes uvicorn's way;
+no client can tell which way was taken.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import httptools
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from atoll.http.app import App, send_answer
+from atoll.http.exchange import Answer, Header, Request
+from atoll.http.wire import WireProtocol
+
+_BODILESS: Final = (204, 304)
+_FRAMING: Final = (b"connection", b"transfer-encoding")
+_END: Final = b"\r\n"
+
+_UNSAFE: Final = bytes(code for code in (*range(32), 127) if code not in b"\t\r\n")
+"""What may not stand in a head; ends of lines are counted."""
+
+
+class DirectProtocol(WireProtocol):
+    """uvicorn's protocol, with a short way for requests that arrive whole."""
+
+    direct: bool = True
+    """Whether there is the short way at all; tests compare the two."""
+
+    _held: bool = False
+    """Whether a request's head has been read of which it is not known yet if all has come."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request. What uvicorn notes of one besides is noted when it gets it."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers: list[Header] = []
+
+    def on_headers_complete(self) -> None:
+        """Hold a request that may turn out whole, and give others to uvicorn."""
+        if not self._may_be_direct():
+            self._hand_over()
+            return
+        target = httptools.parse_url(self.url)
+        # A path that is not ASCII is no request; as in uvicorn, this is where that comes out.
+        target.path.decode("ascii")
+        self._scope: dict[str, Any] = {
+            "type": "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+        self._keep_alive = (
+            self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        )
+        self._pieces: list[bytes] = []
+        self._held = True
+
+    def _may_be_direct(self) -> bool:
+        """Whether uvicorn would do nothing with this request but pass it on at once."""
+        limit = self.limit_concurrency
+        return (
+            self.direct
+            and isinstance(self.app, App)
+            and self._is_idle()
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and not self.root_path
+            and (limit is None or max(len(self.connections), len(self.tasks)) < limit)
+        )
+
+    def _is_idle(self) -> bool:
+        # Before the first request there is no cycle, whatever uvicorn declares.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body. All pieces of a held request came in one read of the socket."""
+        if self._held:
+            self._pieces.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to answer a request that has come whole."""
+        if not self._held:
+            super().on_message_complete()
+            return
+        self._held = False
+        assert isinstance(self.app, App)
+        exchange = _Exchange(
+            self, self.app, self._scope, b"".join(self._pieces), keep=self._keep_alive
+        )
+        self.cycle = exchange
+        task = self.loop.create_task(exchange.run_asgi(exchange.answer))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived. A request of which more must come is uvicorn's from here on."""
+        super().data_received(data)
+        if self._held:
+            self._held = False
+            self._hand_over()
+            for piece in self._pieces:
+                super().on_body(piece)
+
+    def _hand_over(self) -> None:
+        """Give uvicorn a request whose head has been read."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+
+class _Exchange(RequestResponseCycle):
+    """One request that came whole. To its connection it is a cycle like uvicorn's own."""
+
+    def __init__(
+        self, protocol: DirectProtocol, app: App, scope: dict[str, Any], body: bytes, *, keep: bool
+    ) -> None:
+        """Begin with all of the request at hand."""
+        super().__init__(
+            scope=scope,  # type: ignore[arg-type] # what a `Request` takes, and no more
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=False,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep,
+            on_response=protocol.on_response_complete,
+        )
+        self.more_body = False
+        self._app = app
+        self._whole: bytes | None = body
+
+    async def answer(self, scope: Any, receive: Any, _send: Any) -> None:  # noqa: ANN401 - ASGI
+        """Be the application that `run_asgi` runs."""
+        await self._app.serve(scope, receive, self._deliver)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return the whole body, and after that nothing but the end of the connection."""
+        body = self._whole
+        if body is None:
+            return await super().receive()
+        self._whole = None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def _deliver(self, request: Request, answer: Answer) -> int:
+        """Send an answer with one write, if that is possible; return the size of its body."""
+        body = b"" if request.method == "HEAD" else answer.body
+        head = self._head(request, answer)
+        if head is None or not isinstance(body, bytes):
+            send: Any = self.send
+            return await send_answer(request, answer, send)
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self.disconnected:
+            self.response_started = self.response_complete = True
+            self.transport.write(head + body)
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+        return len(body)
+
+    def _head(self, request: Request, answer: Answer) -> bytes | None:
+        """Write the head as uvicorn would; `None` for one that is better left to uvicorn."""
+        lines = [STATUS_LINE[answer.status]]
+        length = None
+        for name, value in (*self.default_headers, *answer.headers):
+            if name == b"content-length":
+                length = value
+            elif name in _FRAMING:
+                return None
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(_END)
+        if request.method != "HEAD":
+            size = len(answer.body) if isinstance(answer.body, bytes) else -1
+            if length != b"%d" % size and (length or size or answer.status not in _BODILESS):
+                return None
+        head = b"".join(lines)
+        breaks = head.count(b"\n"), head.count(b"\r")
+        safe = breaks == (len(lines), len(lines)) and len(head.translate(None, _UNSAFE)) == len(
+            head
+        )
+        return head if safe else None
