@@ -68,18 +68,18 @@ class Pins:
         for pin in self._by_place.get(place, ()):
             pin.hidden = pin.hidden or pin.version < version
 
-    def show_all(self) -> None:
-        """Hide nothing any more: what anything had lost to was of an incarnation that is over."""
-        for pins in self._by_place.values():
-            for pin in pins:
-                pin.hidden = False
-
     def shown(self, place: Place) -> Pin | None:
         """Return what readers see at `place`, if it is a journaled write."""
         for pin in reversed(self._by_place.get(place, ())):
             if not pin.hidden:
                 return pin
         return None
+
+    def show_all(self) -> None:
+        """Hide nothing any more: what anything had lost to was of an incarnation that is over."""
+        for pins in self._by_place.values():
+            for pin in pins:
+                pin.hidden = False
 
     def holds(self, place: Place) -> bool:
         """Whether a journaled write for the key waits, shown or not."""
