@@ -1,5 +1,6 @@
 """Requests that come whole take a short way; nobody can tell from the answers."""
 
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.anyio
 
 LARGE: Final = 2 * MIB
 MASKED: Final = re.compile(rb"(?m)^(date|atoll-request-id): [^\r]*")
+NAMES: Final = ("x", "Accept", "connection", "Cookie", "expect", "Upgrade", "content-type", "x-y")
+PRINTABLE: Final = "".join(map(chr, range(32, 127)))
 LAST: Final = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
 
@@ -190,3 +193,46 @@ async def test_a_connection_takes_the_short_way_again_and_again(
         assert (await wire.answer()).status == 200
 
     assert Short.went == [True, True, True, False, True]
+
+
+async def test_what_comes_in_pieces_is_waited_for(pair: tuple[Server, Server]) -> None:
+    """A body that is still to come goes the other way, is stored whole, and holds nobody up."""
+    short, _ = pair
+    path = short.site.value("k")
+    async with short.wire() as wire, short.wire() as other:
+        await wire.send(wire.head(f"PUT {path} HTTP/1.1", "content-length: 6") + b"abc")
+        await other.send(other.head(f"GET {path} HTTP/1.1"))
+        before = await other.answer()
+        await wire.send(b"def")
+        put = await wire.answer()
+        await wire.send(wire.head(f"GET {path} HTTP/1.1"))
+        got = await wire.answer()
+
+    assert (before.status, put.status, got.body) == (404, 200, b"abcdef")
+    assert Short.went == [True, False, True]
+
+
+async def test_a_client_that_leaves_is_no_error(pair: tuple[Server, Server]) -> None:
+    """Nothing more is written to it, and the server goes on."""
+    short, _ = pair
+    say = request("GET {home}/values/large HTTP/1.1")
+    for _ in range(5):
+        async with short.wire() as leaving:
+            await leaving.send(say(leaving))
+    async with short.wire() as wire:
+        await wire.send(say(wire))
+        assert len((await wire.answer()).body) == LARGE
+
+
+@pytest.mark.parametrize("line", ["GET /healthz", "HEAD /openapi.json", "GET /v1/", "PUT /x"])
+async def test_random_headers_are_answered_alike(pair: tuple[Server, Server], line: str) -> None:
+    """Whatever headers a client thinks of, also ones that choose the way."""
+    short, long = pair
+    rng = random.Random(line)  # noqa: S311 - to vary tests, not to keep secrets
+    for _ in range(50):
+        headers = [
+            f"{rng.choice(NAMES)}: {''.join(rng.choices(PRINTABLE, k=rng.randrange(20)))}"
+            for _ in range(rng.randrange(5))
+        ]
+        say = sized(f"{line} HTTP/1.1", rng.randbytes(rng.randrange(100)), *headers)
+        assert await said_by(short, say) == await said_by(long, say), headers

@@ -232,6 +232,7 @@ class Knowledge:
         if self.incarnation is not None:
             self._retired = (*self._retired, self.incarnation)[-RETIRED_MAX:]
             self.cache.clear()
+            self.pins.show_all()
             self.new_epoch(0)
             self._lose()
         self.incarnation = incarnation

@@ -75,6 +75,12 @@ class Pins:
                 return pin
         return None
 
+    def show_all(self) -> None:
+        """Hide nothing any more: what anything had lost to was of an incarnation that is over."""
+        for pins in self._by_place.values():
+            for pin in pins:
+                pin.hidden = False
+
     def holds(self, place: Place) -> bool:
         """Whether a journaled write for the key waits, shown or not."""
         return place in self._by_place

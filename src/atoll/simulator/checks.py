@@ -212,9 +212,12 @@ class Checker:
                     "expiry", now_s, f"{told(question, reading)}: hidden too early, {say_row(row)}"
                 )
             seen = self.seen(question.place, question.namespace, question.key)
-            seen.gone_version = max(seen.gone_version, row.version)
+            if reading.position.incarnation == seen.incarnation:
+                seen.gone_version = max(seen.gone_version, row.version)
             return
-        if row.version <= question.gone_version and not reading.order_unknown:
+        # A restored backup may hold what lived before the version that was seen to be gone.
+        same = reading.position.incarnation == question.incarnation
+        if same and row.version <= question.gone_version and not reading.order_unknown:
             self.violated("expiry", now_s, f"{told(question, reading)}: it had expired before")
         known_us = question.place_us
         if known_us is not None and known_us > expires_us + CLOCK_SLACK_S * US_PER_S:
@@ -273,7 +276,7 @@ class Checker:
             self._over_pins(question, reading, row, now_s)
         if incarnation > seen.incarnation:
             seen.incarnation, seen.version = incarnation, row.version
-            seen.acknowledged = 0
+            seen.acknowledged = seen.gone_version = 0
             seen.pins.clear()
         elif incarnation == seen.incarnation:
             seen.version = max(seen.version, row.version)

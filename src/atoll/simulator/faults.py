@@ -10,9 +10,10 @@ from typing import Final, Protocol, TypeAlias
 from atoll.simulator.checks import Checker
 from atoll.simulator.disks import LocationDisk
 from atoll.simulator.loop import VirtualLoop
-from atoll.simulator.network import Network, Weather
+from atoll.simulator.network import Network
 from atoll.simulator.nodes import CentralNode, Node
 from atoll.simulator.plan import CENTRAL, Plan
+from atoll.simulator.weather import Weather
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 20.0

@@ -156,7 +156,8 @@ class History:
         """Note that a batch was applied, which happens once for an identity."""
         if identity in self._identities:
             self.applied_twice.append(f"the batch {identity[0]} {identity[1].hex()}")
-        self._identities[identity] = self.end_sequence
+        # Its rows come behind what is there by now; a backup of that does not hold it.
+        self._identities[identity] = self.end_sequence + 1
 
     def restored(self, sequence: int) -> int:
         """Go back to a backup that was taken at `sequence`; return the new incarnation."""

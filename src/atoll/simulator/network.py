@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Generic, Protocol, TypeVar, TypeVarTuple
 
@@ -21,6 +20,7 @@ from atoll.core.location_errors import UnreachableError
 from atoll.core.model import Batch, ListQuery, Page, Read, Reading, Written
 from atoll.core.session import Changed, Downward, Echo, Hello, Upward
 from atoll.simulator.loop import LIFE, Life, VirtualLoop
+from atoll.simulator.weather import Traffic, Weather
 from atoll.upstream import Upstream
 
 T = TypeVar("T")
@@ -60,37 +60,6 @@ class Server(Protocol):
     def upstream(self) -> Upstream | None:
         """What its present life serves; `None` until it is ready to."""
         ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Weather:
-    """How the network behaves, in this run, at this moment."""
-
-    loss: float = 0.0
-    """How likely one leg of a call is lost."""
-    spikes: float = 0.0
-    """How likely a leg takes ten times as long, and more."""
-    breaks: float = 0.0
-    """How likely a message finds its session broken."""
-    hangups: float = 0.0
-    """How likely a server is told that its caller has gone."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Traffic:
-    """What was carried, and what became of it."""
-
-    calls: int = 0
-    lost: int = 0
-    refused: int = 0
-    late: int = 0
-    """Requests that arrived after their sender had given up."""
-    sessions: int = 0
-    broken: int = 0
-    flights_most: int = 0
-    """How many reads of one key a node had on their way at a time."""
-    faults: list[str] = field(default_factory=list[str])
-    """Errors of servers that are none of ours: a bug there."""
 
 
 class Network:
