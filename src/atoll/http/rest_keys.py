@@ -22,7 +22,7 @@ from atoll.core.model import Batch, Entry, Listed, ListQuery, Mutation, Read, Re
 from atoll.http.body import Bodies
 from atoll.http.cursor import cursor_after, key_before
 from atoll.http.exchange import Answer, Request, at_position, etag
-from atoll.http.metadata import stored_form
+from atoll.http.metadata import stored_form, stored_forms
 from atoll.http.node import Node
 from atoll.http.rest_form import refuse, succeed, succeed_with_null
 from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of
@@ -208,12 +208,16 @@ class RestKeys:
         self._check_count(len(pairs))
         now_s = self._node.clock.now_us() / US_PER_S
         limits = self._node.limits
+        metadatas = stored_forms(limits, [pair.metadata for pair in pairs])
         mutations: list[Mutation] = []
         for index, pair in enumerate(pairs):
             key = pair.key
             try:
                 value = _from_base64(pair.value) if pair.base64 else pair.value.encode()
-                metadata = stored_form(limits, bytes(pair.metadata)) if pair.metadata else None
+                if metadatas is not None:
+                    metadata = metadatas[index]
+                else:
+                    metadata = stored_form(limits, bytes(pair.metadata))
                 expiration = None
                 if pair.expiration is not None or pair.expiration_ttl is not None:
                     expiration = rules.expires_at(

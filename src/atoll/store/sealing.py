@@ -59,13 +59,14 @@ class Seal:
 class Sealer:
     """Seals and opens what one run stores in one namespace."""
 
-    __slots__ = ("_aead", "_context", "_namespace", "seal_id")
+    __slots__ = ("_aead", "_context", "_encrypt", "_namespace", "seal_id")
 
     def __init__(self, *, seal_id: int, key: bytes, namespace: str) -> None:
         """Use `key`, which was derived for this seal and namespace."""
         self.seal_id = seal_id
         self._namespace = namespace
         self._aead = AESGCM(key)
+        self._encrypt = self._aead.encrypt
         self._context = namespace.encode() + b"\0"
 
     def seal(
@@ -81,7 +82,7 @@ class Sealer:
             bound: Also needed to open it; a chunk binds the size of the whole value.
         """
         nonce = (sequence << 32 | part).to_bytes(12, "big")
-        return self._aead.encrypt(nonce, plain, self._context + key + bound)
+        return self._encrypt(nonce, plain, self._context + key + bound)
 
     def unseal(
         self, sealed: bytes, key: bytes, sequence: int, part: int, *, bound: bytes = b""
@@ -100,7 +101,8 @@ class Sealer:
     def seal_joined(self, metadata: bytes, value: bytes, key: bytes, sequence: int) -> bytes:
         """Seal a short value together with its metadata, at the price of one."""
         length = len(metadata).to_bytes(_LENGTH_BYTES, "big")
-        return self.seal(length + metadata + value, key, sequence, PART_JOINED)
+        nonce = (sequence << 32 | PART_JOINED).to_bytes(12, "big")
+        return self._encrypt(nonce, b"".join((length, metadata, value)), self._context + key)
 
     def unseal_joined(self, sealed: bytes, key: bytes, sequence: int) -> tuple[bytes, bytes]:
         """Return metadata and value.
