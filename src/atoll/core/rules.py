@@ -223,7 +223,8 @@ def put(
     if len(value) > limits.value_bytes_max:
         check_value_size(limits, len(value))
     # What `Mutation(...)` does, at a third of its price.
-    return tuple.__new__(Mutation, (key, value, metadata, expiration, condition, None))
+    fields = (key, value, metadata, expiration, condition, None)
+    return tuple.__new__(Mutation, fields)  # pyright: ignore[reportUnknownMemberType]
 
 
 def delete(limits: Limits, *, key: str, condition: Condition | None = None) -> Mutation:

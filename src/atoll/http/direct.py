@@ -8,7 +8,7 @@ no client can tell which way was taken.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn._types import ASGIReceiveEvent
@@ -43,7 +43,9 @@ class DirectProtocol(WireProtocol):
 
     def on_headers_complete(self) -> None:
         """Hold a request that may turn out whole, and give others to uvicorn."""
-        if not self._may_be_direct():
+        parser = self.parser
+        assert parser is not None
+        if parser.should_upgrade() or not self._may_be_direct():
             self._hand_over()
             return
         target = httptools.parse_url(self.url)
@@ -51,14 +53,12 @@ class DirectProtocol(WireProtocol):
         target.path.decode("ascii")
         self._scope: dict[str, Any] = {
             "type": "http",
-            "method": self.parser.get_method().decode("ascii"),
+            "method": parser.get_method().decode("ascii"),
             "raw_path": target.path,
             "query_string": target.query or b"",
             "headers": self.headers,
         }
-        self._keep_alive = (
-            self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        )
+        self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         self._pieces: list[bytes] = []
         self._held = True
 
@@ -67,13 +67,17 @@ class DirectProtocol(WireProtocol):
         limit = self.limit_concurrency
         return (
             self.direct
-            and isinstance(self.app, App)
+            and isinstance(self._application, App)
             and self._is_idle()
             and not self.expect_100_continue
-            and not self.parser.should_upgrade()
             and not self.root_path
             and (limit is None or max(len(self.connections), len(self.tasks)) < limit)
         )
+
+    @property
+    def _application(self) -> object:
+        """What is served: an `App`, unless uvicorn was told to put something around it."""
+        return cast("object", self.app)  # pyright: ignore[reportUnknownMemberType]
 
     @property
     def _begun(self) -> RequestResponseCycle | None:
@@ -103,10 +107,9 @@ class DirectProtocol(WireProtocol):
             super().on_message_complete()
             return
         self._held = False
-        assert isinstance(self.app, App)
-        exchange = _Exchange(
-            self, self.app, self._scope, b"".join(self._pieces), keep=self._keep_alive
-        )
+        app = self._application
+        assert isinstance(app, App)
+        exchange = _Exchange(self, app, self._scope, b"".join(self._pieces), keep=self._keep_alive)
         self.cycle = exchange
         task = self.loop.create_task(exchange.run_asgi(exchange.answer))
         task.add_done_callback(self.tasks.discard)
