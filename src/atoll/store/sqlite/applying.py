@@ -217,9 +217,14 @@ async def _write(
 ) -> Outcomes:
     """Write what wins; of two mutations of one key the last stands for both."""
     mutations = batch.mutations
+    lost: dict[int, Outcome] = {}
+    if len(keys) == 1 and not current:
+        # Most batches: one key, and a fresh one.
+        stamped = [mutations[0].stamp or versions[0]]
+        await _write_winners(transaction, batch, [(keys[0], 0)], stamped, current)
+        return Outcomes(versions=stamped, lost=lost)
     last = dict(zip(keys, range(len(keys)), strict=True))
     stamped = [m.stamp or version for m, version in zip(mutations, versions, strict=False)]
-    lost: dict[int, Outcome] = {}
     eager_bytes = VALUE_INLINE_BYTES_MAX
     for key, there in current.items():
         i = last[key]
@@ -270,7 +275,8 @@ async def _write_winners(
         await transaction.pause()
     head.sequence = sequence
     head.log_rows += len(winners)
-    head.last_version = max(head.last_version, *(stamped[i] for _, i in winners))
+    newest = max([stamped[i] for _, i in winners])
+    head.last_version = max(head.last_version, newest)
 
 
 def _parts(

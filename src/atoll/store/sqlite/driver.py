@@ -7,6 +7,7 @@ import errno
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Final, Self, cast
@@ -41,7 +42,7 @@ class Access:
     read_cache_bytes: int = 4 * 2**20
     """How much any other connection may cache. Each commit makes it forget, and the machine's own
     cache is behind it."""
-    checkpoint_pages: int = 1_000
+    checkpoint_pages: int = 4_000
     """After how many pages in the write-ahead log a checkpoint begins beside the writer."""
     wal_pages_max: int = 32_768
     """From how many pages (128 MiB) on the writer waits for a checkpoint, so that the log, no
@@ -114,6 +115,9 @@ class Database:
         """Run a statement once for each row, if there are any."""
         if not rows:
             return
+        if len(rows) == 1:
+            self.run(sql, rows[0])
+            return
         try:
             self._connection.executemany(sql, rows)
         except apsw.Error as error:
@@ -137,16 +141,18 @@ class Database:
         if not rows:
             return
         width = len(rows[0])
-        row = f"({', '.join('?' * width)})"
+        if len(rows) == 1:
+            self.run(_insertion(head, width, 1), rows[0])
+            return
         whole = len(rows) - len(rows) % INSERT_ROWS
         try:
             if whole:
-                sql = f"{head} VALUES {', '.join([row] * INSERT_ROWS)}"
+                sql = _insertion(head, width, INSERT_ROWS)
                 for at in range(0, whole, INSERT_ROWS):
                     values = tuple(chain.from_iterable(rows[at : at + INSERT_ROWS]))
                     self._connection.execute(sql, values)
             if whole < len(rows):
-                self._connection.executemany(f"{head} VALUES {row}", rows[whole:])
+                self._connection.executemany(_insertion(head, width, 1), rows[whole:])
         except apsw.Error as error:
             raise self._translated(error) from error
 
@@ -244,3 +250,10 @@ class Database:
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             return CorruptDataError(where=str(error))
         return StoreError(f"the database failed: {error}")
+
+
+@cache
+def _insertion(head: str, width: int, rows: int) -> str:
+    """Write an insertion; there are few, and composing one costs as much as running it."""
+    row = f"({', '.join('?' * width)})"
+    return f"{head} VALUES {', '.join([row] * rows)}"
