@@ -68,6 +68,7 @@ from atoll.registry import (
     decode_registered,
     delivered_key,
     location_key,
+    location_of,
 )
 from atoll.store.protocol import Store, SweepOrder, Swept
 
@@ -278,7 +279,7 @@ class Central:
     async def _checked_delivery(self, batch: Batch) -> Batch:
         """Refuse a journal whose location may not deliver, and clamp stamps from the future."""
         assert batch.identity is not None
-        name = batch.identity.origin
+        name = location_of(batch.identity.origin)
         entry = await self._system_entry(location_key(name))
         if entry is None or not isinstance(entry.value, bytes):
             raise LocationUnknownError(location=name)

@@ -8,13 +8,15 @@ A location registers itself through its upstream, as it writes any key. Central 
 registered before it removes tombstones, because a journal may hold something older than they are.
 """
 
+import re
 from typing import Final
 
 import msgspec
 
-from atoll.core.errors import ConditionFailedError
+from atoll.core.errors import ConditionFailedError, ParameterInvalidError
 from atoll.core.location_errors import LocationForgottenError
 from atoll.core.model import (
+    CENTRAL_NAME,
     SYSTEM_NAMESPACE,
     Batch,
     Include,
@@ -30,7 +32,17 @@ LOCATION_PREFIX: Final = "location/"
 NODE_PREFIX: Final = "node/"
 DELIVERED_PREFIX: Final = "delivered/"
 
+LABEL_MARK: Final = "~"
+"""Between the name of a location and what tells its journals apart."""
+
 REGISTER_ATTEMPTS_MAX: Final = 5
+
+_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,30}[A-Za-z0-9])?")
+
+
+def location_of(origin: str) -> str:
+    """Return the location that an identity comes from, whichever of its journals numbered it."""
+    return origin.partition(LABEL_MARK)[0]
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +52,21 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     node: int
     forgotten: bool = False
     """Its journal, should it return, is refused."""
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a location: it stands in keys, headers and folders.
+
+    Raises:
+        ParameterInvalidError: It is none, or means central.
+    """
+    if name == CENTRAL_NAME or not _NAME.fullmatch(name):
+        raise ParameterInvalidError(
+            name="location",
+            given=name,
+            rule="Use 1 to 32 letters, digits, dots, dashes and underscores, letters or digits at"
+            f" both ends, and not {CENTRAL_NAME!r}.",
+        )
 
 
 def location_key(name: str) -> str:

@@ -32,6 +32,7 @@ from atoll.core.model import (
     Written,
 )
 from atoll.core.version import NODE_BITS, micros_of, node_of
+from atoll.location.journal import MemoryJournal
 from tests.support.location import NS, Setup, batch, value_of
 
 pytestmark = pytest.mark.anyio
@@ -452,3 +453,18 @@ async def test_what_a_loss_left_without_order_stays_so_across_a_restart() -> Non
 
         assert (value_of(reading), reading.journaled) == (b"pinned", True)
         assert reading.order_unknown
+
+
+async def test_a_journal_that_was_lost_leaves_no_numbers_behind() -> None:
+    """A location whose disk was replaced writes anew: central takes nothing of it for a repeat."""
+    async with Setup() as setup:
+        first = await answered(asyncio.create_task(setup.a.write(b"first")), setup)
+        setup.a.journal = MemoryJournal()
+        await setup.a.journal.update(lambda state: replace(state, label="another"))
+        await setup.a.restart(cache_lost=True)
+        await setup.pass_time(3)
+
+        second = await answered(asyncio.create_task(setup.a.write(b"second")), setup)
+
+        assert second.outcomes[0].version > first.outcomes[0].version
+        assert await written_at(setup) == b"second"

@@ -69,6 +69,10 @@ class Api:
         """Call `/v1` below its namespaces."""
         return self._answer(await self._send(method, f"/v1/namespaces/{path}", **options))
 
+    async def deployment(self, method: str, path: str, **options: Any) -> Answer:  # noqa: ANN401
+        """Call what `/v1` has beside namespaces."""
+        return self._answer(await self._send(method, f"/v1{path}", **options))
+
     async def document(self, path: str, params: dict[str, str], kind: type[Document]) -> Document:
         """Get a document of a known type, which is faster to read than any.
 

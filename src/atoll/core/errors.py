@@ -339,6 +339,16 @@ class TokenNotFoundError(NotFoundError):
         super().__init__("token not found")
 
 
+class NodeNotFoundError(NotFoundError):
+    """No location of this name has a credential."""
+
+    code = "node_not_found"
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+        super().__init__(f"no node {name!r} has a credential")
+
+
 class UnauthenticatedError(AtollError):
     """No credentials came, or none that we know."""
 

@@ -25,6 +25,17 @@ class UnreachableError(UnavailableError):
         )
 
 
+class NotAdmittedError(UnreachableError):
+    """The upstream does not take this node's calls: its credential, or its protocol, is refused."""
+
+    code = "not_admitted"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(sent=False)
+        self.reason = reason
+        self.args = (f"the node that this one reads through does not admit it: {reason}",)
+
+
 class CutOffError(UnavailableError):
     """Central cannot be asked, and what is held here is no answer to this request."""
 
@@ -46,6 +57,19 @@ class OutcomeUnknownError(UnavailableError):
         super().__init__(
             "central did not answer in time, so the write may have been applied or not. Read the"
             " key before you write again, or repeat the request under its Idempotency-Key."
+        )
+
+
+class CentralOnlyError(AtollError):
+    """A location was asked for what only central offers."""
+
+    code = "central_only"
+
+    def __init__(self, *, location: str) -> None:
+        self.location = location
+        super().__init__(
+            f"this is the location {location}: it answers /v1 for keys. REST v4 and all"
+            " administration are central's; send this request there."
         )
 
 

@@ -14,12 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from atoll.core.errors import AtollError
-from atoll.http import rest, v1
+from atoll.http import peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
 from atoll.http.exchange import Answer, Face, Request
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
+from atoll.http.peer import Peer
 
 __all__ = ["App", "Node", "create_app", "send_answer"]
 
@@ -62,6 +63,12 @@ class App:
         self._rest = rest.Rest(node, bodies)
         self._v1 = v1.V1(node, bodies)
         self._admin = Admin(node)
+        self._peer = (
+            None
+            if node.peers is None
+            else Peer(node.upstream, node.peers, bodies, stays=node.ready)
+        )
+        self._is_private = node.is_private
         # Request ids are for finding a line in the log, so the start of the process and a
         # number are enough; what a client sends under this name is not looked at.
         self._id_prefix = f"{node.clock.now_us():x}"
@@ -126,6 +133,10 @@ class App:
                 )
 
     def _face(self, path: bytes) -> Face:
+        if self._peer is not None and path.startswith(peer.PREFIX):
+            return self._peer
+        if self._is_private:
+            return self._admin
         if path.startswith(rest.PREFIX):
             return self._rest
         if path.startswith(v1.PREFIX):

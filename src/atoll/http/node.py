@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
+from atoll.http.peer import Admission
+from atoll.nodes import Nodes
 from atoll.upstream import Upstream
 
 
@@ -28,5 +30,11 @@ class Node:
     """Whether `/readyz` says yes."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where metrics are counted and read; others may add theirs."""
+    peers: Admission | None = None
+    """Which nodes may read through this one; `None` for none."""
+    nodes: Nodes | None = None
+    """The credentials of nodes, where they are looked after: at central."""
+    is_private: bool = False
+    """Whether it serves nodes alone, and no users: a keeper behind its readers."""
     access_log: bool = True
     """Whether every request leaves a line in the log."""

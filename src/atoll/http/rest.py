@@ -15,6 +15,8 @@ from atoll.core.errors import (
     NamespaceNotFoundError,
     RouteNotFoundError,
 )
+from atoll.core.location_errors import CentralOnlyError
+from atoll.core.model import CENTRAL_NAME
 from atoll.http.body import Bodies
 from atoll.http.exchange import Answer, Request
 from atoll.http.node import Node
@@ -76,7 +78,10 @@ class Rest:
         Raises:
             RouteNotFoundError: As there, like the others.
             MethodNotAllowedError: The path is not for this method.
+            CentralOnlyError: This is a location.
         """
+        if self._node.name != CENTRAL_NAME:
+            raise CentralOnlyError(location=self._node.name)
         methods = self._routes.get(_shape(request))
         if methods is None:
             raise RouteNotFoundError(path=request.path.decode("latin-1"))

@@ -51,6 +51,7 @@ from atoll.http.exchange import (
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, headers_of_reading
+from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
 from atoll.http.values import Values, headers_of_write, principal_of
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
@@ -105,6 +106,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "namespace_not_found": 404,
     "account_not_found": 404,
     "token_not_found": 404,
+    "node_not_found": 404,
     "unauthenticated": 401,
     "forbidden": 403,
     "condition_failed": 412,
@@ -119,6 +121,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "stopping": 503,
     "unreachable": 503,
     "cut_off": 503,
+    "not_admitted": 503,
+    "central_only": 421,
     "outcome_unknown": 503,
     "journal_full": 503,
     "location_unknown": 503,
@@ -167,6 +171,7 @@ class V1:
         """Serve `node`."""
         self._node = node
         self._bodies = bodies
+        self._nodes = V1Nodes(node, bodies)
         self._values = Values(node, bodies, FACE_V1)
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
@@ -192,6 +197,8 @@ class V1:
             MethodNotAllowedError: The path is not for this method.
             NamespaceNotFoundError: It does not exist, or belongs to another account.
         """
+        if request.path.startswith(NODES_PREFIX):
+            return await self._nodes.answer(request)
         methods = self._route(request)
         method = "GET" if request.method == "HEAD" else request.method
         operation = methods.get(method)

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from atoll.core.location_errors import JournalFullError
 from atoll.core.model import Mutation
 from atoll.core.version import NO_VERSION, Version
+from atoll.registry import LABEL_MARK
 
 ENTRY_OVERHEAD_BYTES: Final = 100
 """What an entry or a mutation takes beyond its key, value and metadata."""
@@ -67,6 +68,14 @@ class JournalState:
     """The id that central gave this location."""
     registered_in: int | None = None
     """The incarnation of central that gave it."""
+    label: str = ""
+    """Tells this journal from an earlier one of the same location that was lost with its disk, so
+    that central does not take new writes for repeats of old ones."""
+
+
+def journal_name(location: str, state: JournalState) -> str:
+    """Return what a location's present journal is called in identities and tokens."""
+    return f"{location}{LABEL_MARK}{state.label}" if state.label else location
 
 
 class Journal(Protocol):

@@ -54,6 +54,8 @@ class Ground:
     lost_ms: int
     central_us: int
     """Central time as known here, 0 if it was never heard."""
+    journal_name: str = ""
+    """What its journal is called, where that is at hand."""
     journal_sequence: int = SEQUENCE_UNKNOWN
     """The last that the journal gave."""
 
@@ -155,7 +157,7 @@ def _pinned(pin: Pin, ground: Ground) -> Reading:
         entry=shown,
         buried=pin.version if shown is None else None,
         position=Position(incarnation=ground.incarnation or 0, sequence=ground.feed.applied),
-        token=JournalToken(location=ground.name, sequence=pin.sequence),
+        token=JournalToken(location=ground.journal_name, sequence=pin.sequence),
         order_unknown=pin.order_unknown,
         cache=CacheStatus.HIT,
         node=ground.name,
@@ -182,7 +184,7 @@ def _arrived(
         case JournalToken(location=location, sequence=sequence):
             if delivered_at is not None and state.sequence >= delivered_at:
                 return True
-            own = location == ground.name and sequence <= ground.journal_sequence
+            own = location == ground.journal_name and sequence <= ground.journal_sequence
             return own and record is not None and state.instant_ms >= ground.lost_ms
 
 

@@ -24,7 +24,7 @@ from atoll.core.model import (
 from atoll.core.version import CENTRAL_NODE, NO_VERSION, HybridClock, Version
 from atoll.location.age import NEVER, Feed, Record, known
 from atoll.location.cache import Cache, CacheLostError, CacheState
-from atoll.location.journal import Journal, Journaled
+from atoll.location.journal import Journal, Journaled, journal_name
 from atoll.location.judging import Demand, Ground, has_expired, judge
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
@@ -194,6 +194,11 @@ class Knowledge:
         return reading
 
     @property
+    def journal_name(self) -> str:
+        """What the journal is called in identities and tokens."""
+        return journal_name(self.name, self.journal.state)
+
+    @property
     def ground(self) -> Ground:
         """What answers are judged by now."""
         return Ground(
@@ -203,6 +208,7 @@ class Knowledge:
             trusted_ms=self.time.trusted_ms,
             lost_ms=self.lost_ms,
             central_us=self.time.central_us() or 0,
+            journal_name=self.journal_name,
             journal_sequence=self.journal.last_sequence,
         )
 
@@ -212,7 +218,7 @@ class Knowledge:
         What this journal holds is shown here, and the outcome of what it held was learnt before
         it left. Only if that was forgotten with the cache must somebody be asked.
         """
-        if isinstance(at_least, JournalToken) and at_least.location == self.name:
+        if isinstance(at_least, JournalToken) and at_least.location == self.journal_name:
             waiting = self.journal.entries
             shown = bool(waiting) and at_least.sequence >= waiting[0].sequence
             issued = at_least.sequence <= self.journal.last_sequence

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
-from atoll.core.location_errors import CutOffError, UnreachableError
+from atoll.core.location_errors import CutOffError, OutcomeUnknownError, UnreachableError
 from atoll.core.model import Batch, JournalToken, ListQuery, Page, Position, Read, Reading, Written
 from atoll.core.session import Downward, Hello, Upward
 from atoll.location.age import NEVER, Feed, Record
@@ -101,6 +101,10 @@ class Reader:
         )
         self._time = LocationTime(clock)
 
+    def central_us(self) -> int | None:
+        """Return central time as the keeper knows it, `None` if nobody here has heard it."""
+        return self._time.central_us()
+
     async def read(self, request: Read) -> Reading:
         """See `Upstream`.
 
@@ -139,8 +143,18 @@ class Reader:
         return [reading for reading in readings if reading is not None]
 
     async def write(self, batch: Batch) -> Written:
-        """See `Upstream`."""
-        return await self._keeper.write(batch)
+        """See `Upstream`.
+
+        Raises:
+            CutOffError: The keeper cannot be reached, and nothing was sent to it.
+            OutcomeUnknownError: It did not answer.
+        """
+        try:
+            return await self._keeper.write(batch)
+        except UnreachableError as error:
+            if error.sent:
+                raise OutcomeUnknownError from error
+            raise CutOffError(detail="the keeper of this location is being started anew") from error
 
     async def list(self, query: ListQuery) -> Page:
         """See `Upstream`.

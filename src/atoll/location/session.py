@@ -14,6 +14,7 @@ import structlog
 
 from atoll.clock import Clock
 from atoll.core.errors import AtollError
+from atoll.core.location_errors import NotAdmittedError
 from atoll.core.model import SYSTEM_NAMESPACE, Position
 from atoll.core.session import (
     Changed,
@@ -86,6 +87,8 @@ class Session:
         self._requested: set[str] = set()
         self._upward: asyncio.Queue[Upward] | None = None
         self._running: asyncio.Task[None] | None = None
+        self._complained = False
+        """Whether it was said that the upstream does not admit us."""
 
     @property
     def connected(self) -> bool:
@@ -152,8 +155,13 @@ class Session:
                 arriving = asyncio.ensure_future(anext(stream))
                 await self._arrival(arriving)
                 self._apply(arriving.result())
+                self._complained = False
         except StopAsyncIteration:
             log.debug("session_ended", location=self._knowledge.name)
+        except NotAdmittedError as error:
+            if not self._complained:
+                log.warning("not_admitted", location=self._knowledge.name, reason=str(error))
+            self._complained = True
         except (AtollError, TimeoutError) as error:
             log.debug("session_failed", location=self._knowledge.name, reason=str(error))
         finally:

@@ -326,7 +326,7 @@ class Writes:
         unresolved = [*self._pending, *(entry.identity for entry in self._journal.entries)]
         lowest = min([self._next_identity, *unresolved])
         return Identity(
-            origin=self._knowledge.name,
+            origin=self._knowledge.journal_name,
             name=number.to_bytes(IDENTITY_BYTES, "big"),
             lowest_unresolved=lowest.to_bytes(IDENTITY_BYTES, "big"),
         )
@@ -367,7 +367,7 @@ class Writes:
                 for made in _entries(stamped)
             ],
             position=self._knowledge.position,
-            token=JournalToken(location=self._knowledge.name, sequence=entry.sequence),
+            token=JournalToken(location=self._knowledge.journal_name, sequence=entry.sequence),
         )
 
     def _count(self, batch: Batch) -> list[str]:
@@ -435,12 +435,11 @@ class Writes:
 
     async def _deliver(self, entry: Journaled) -> None:
         """Deliver one entry, learn what became of it, and take it out."""
-        name = self._knowledge.name
         batch = Batch(
             namespace=entry.namespace,
             mutations=entry.mutations,
             identity=self._identity(entry.identity),
-            token=JournalToken(location=name, sequence=entry.sequence),
+            token=JournalToken(location=self._knowledge.journal_name, sequence=entry.sequence),
             heard_us=entry.heard_us,
             journal_allowed=False,
         )

@@ -1,0 +1,1 @@
+"""The protocol between nodes: what crosses the wire (`codec`), and who calls (`client`)."""
