@@ -105,7 +105,7 @@ def running(
     data.mkdir(exist_ok=True)
     told = data / "dev.json"
     process = Process(
-        [str(PROGRAM), "dev"],
+        [str(PROGRAM), "dev", "--locations", "none"],
         log=data.parent / f"{data.name}.log",
         core=core,
         env={"ATOLL_DATA": str(data), "ATOLL_PORT": "0", **(settings or {})},

@@ -18,6 +18,9 @@ from tests.tidy.sources import ROOT
 
 COMMANDS = [
     "dev",
+    "dev cut",
+    "dev heal",
+    "dev rtt",
     "env",
     "namespace create",
     "namespace list",
@@ -40,6 +43,10 @@ COMMANDS = [
     "token revoke",
     "init",
     "central",
+    "location",
+    "node create",
+    "node list",
+    "node revoke",
     "backup",
     "restore",
     "seal rotate",

@@ -90,13 +90,21 @@ async def test_what_is_sent_into_a_cut_is_lost(tmp_path: Path) -> None:
         assert healed == (LinkState(name="SIN", rtt_ms=0.0, cut=False),)
 
 
+async def test_an_end_that_falls_into_a_cut_holds_up_nobody() -> None:
+    """Who closes while nothing gets through is let go of when the link closes."""
+    async with way() as (_, link, port), connected(port) as (reader, writer):
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        link.sever()
+
+
 async def test_orders_that_cannot_be_obeyed(tmp_path: Path) -> None:
     """Nothing runs there, or there is no such location: both are said."""
     with pytest.raises(UnavailableError, match="start `atoll dev` first"):
         await give(tmp_path / "s", Order(link="SIN", action="cut"))
 
     async with way() as (_, link, _), Links({"SIN": link}).controlled(tmp_path / "s"):
-        with pytest.raises(ParameterInvalidError, match="there are: SIN"):
+        with pytest.raises(ParameterInvalidError, match="run here: SIN"):
             await give(tmp_path / "s", Order(link="LHR", action="cut"))
 
 

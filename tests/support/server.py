@@ -66,11 +66,11 @@ def environment(data: Path, **settings: str) -> dict[str, str]:
     return {**kept, "ATOLL_DATA": str(data), **named}
 
 
-def start(data: Path, **settings: str) -> "subprocess.Popen[str]":
+def start(data: Path, *, locations: str = "none", **settings: str) -> "subprocess.Popen[str]":
     """Start `atoll dev` on a free port, without waiting for it; its log goes beside the data."""
     with data.with_name(f"{data.name}.log").open("ab") as log:
         return subprocess.Popen(
-            [ATOLL, "dev", "--json"],
+            [ATOLL, "dev", "--json", "--locations", locations],
             env=environment(data, **{"port": "0", **settings}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -79,9 +79,9 @@ def start(data: Path, **settings: str) -> "subprocess.Popen[str]":
         )
 
 
-def started(data: Path, **settings: str) -> Server:
+def started(data: Path, *, locations: str = "none", **settings: str) -> Server:
     """Start `atoll dev` and wait until it says that it answers."""
-    process = start(data, **settings)
+    process = start(data, locations=locations, **settings)
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], START_S_MAX)
     said = _document(process) if ready else ""
@@ -104,9 +104,15 @@ def _document(process: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def serving(data: Path, **settings: str) -> Generator[Server]:
-    """Run `atoll dev` for the length of a `with`. What it logs as an error is one."""
-    server = started(data, **settings)
+def serving(data: Path, *, locations: str = "none", **settings: str) -> Generator[Server]:
+    """Run `atoll dev` for the length of a `with`. What it logs as an error is one.
+
+    Args:
+        data: The data folder.
+        locations: Those beside central, as the command takes them.
+        **settings: As in `environment`.
+    """
+    server = started(data, locations=locations, **settings)
     try:
         yield server
     finally:

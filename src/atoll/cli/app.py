@@ -9,7 +9,17 @@ import typer
 from typer.exceptions import TyperException
 
 from atoll import __version__
-from atoll.cli import accounts, bulk, exporting, importing, keys, local, namespaces, simulating
+from atoll.cli import (
+    accounts,
+    bulk,
+    exporting,
+    importing,
+    keys,
+    local,
+    namespaces,
+    nodes,
+    simulating,
+)
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
 from atoll.cli.output import Out
@@ -56,6 +66,7 @@ importing.register(app)
 for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
+    (nodes.app, "node", "Nodes: what locations show central."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 local.register_upkeep(app)

@@ -2,6 +2,7 @@
 
 from atoll.config.loading import (
     FROM_DEFAULT,
+    FROM_FLAG,
     Loaded,
     default_of,
     environment_name,
@@ -13,6 +14,7 @@ from atoll.config.settings import Config, Setting
 
 __all__ = [
     "FROM_DEFAULT",
+    "FROM_FLAG",
     "Config",
     "Loaded",
     "Setting",

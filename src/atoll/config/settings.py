@@ -206,6 +206,81 @@ class Config:
         },
     )
 
+    # What a location reads through, and what it keeps.
+    upstream: str | None = field(
+        default=None,
+        metadata={
+            "setting": Setting(
+                text="The URL of what a location reads through: central's, or another location's."
+            )
+        },
+    )
+    node_credential: str | None = field(
+        default=None,
+        metadata={
+            "setting": Setting(
+                text="What a location shows its upstream, from `atoll node create`; without it,"
+                " what the file `node.credential` in the location's folder says.",
+                secret=True,
+            )
+        },
+    )
+    processes: int = field(
+        default=1,
+        metadata={
+            "setting": _number(
+                1,
+                64,
+                "processes",
+                "How many answer requests at a location. With more than one, its keeper is a"
+                " process of its own.",
+            )
+        },
+    )
+    cache_bytes_max: int = field(
+        default=2**30,
+        metadata={
+            "setting": _number(2**20, BYTES_MAX, "bytes", "How much a location's cache holds.")
+        },
+    )
+    journal_bytes_max: int = field(
+        default=2**28,
+        metadata={
+            "setting": _number(
+                2**16,
+                2**34,
+                "bytes",
+                "How much a location's journal holds; then writes are refused until central is"
+                " back.",
+            )
+        },
+    )
+    bound_s: float = field(
+        default=60.0,
+        metadata={
+            "setting": _number(
+                0,
+                DAY_S,
+                "seconds",
+                "How old an answer of a location may be, where neither the request nor the"
+                " namespace says.",
+            )
+        },
+    )
+
+    credential_grace_s: int = field(
+        default=DAY_S,
+        metadata={
+            "setting": _number(
+                0,
+                365 * DAY_S,
+                "seconds",
+                "How long a location that is cut off from central honours credentials that it"
+                " knows.",
+            )
+        },
+    )
+
     # What is logged, to standard error.
     log_level: str = field(
         default="info",

@@ -5,7 +5,7 @@ What is opened here is closed here, in the opposite order, whatever happened in 
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from atoll.config import Config
 from atoll.core.errors import StoreError, StoreNotFoundError
 from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
+from atoll.nodes import Nodes
 from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
 from atoll.store import sqlite
 from atoll.store.sqlite import SqliteStore
@@ -42,6 +43,7 @@ class Opened:
     store: SqliteStore
     central: Central
     accounts: Accounts
+    nodes: Nodes
 
 
 @asynccontextmanager
@@ -79,7 +81,15 @@ async def opened(config: Config, *, create: bool) -> AsyncGenerator[Opened]:
             ),
         )
         accounts = Accounts(central, limits=config.limits, clock=clock, random_bytes=os.urandom)
-        yield Opened(config=config, clock=clock, store=store, central=central, accounts=accounts)
+        nodes = Nodes(central, clock=clock, random_bytes=os.urandom)
+        yield Opened(
+            config=config,
+            clock=clock,
+            store=store,
+            central=central,
+            accounts=accounts,
+            nodes=nodes,
+        )
     finally:
         await store.close()
 
@@ -105,12 +115,15 @@ def restore(config: Config, backup: Path, *, progress: Progress) -> None:
     sqlite.restore(backup, config.data, progress=progress, key_path=config.sealing_key)
 
 
-async def serve(node: Opened, announce: Callable[[str], None]) -> None:
+async def serve(
+    node: Opened, announce: Callable[[str], None], *, beside: Sequence[Upkeep] = ()
+) -> None:
     """Answer requests until a signal says to stop; see `serve_app`. SIGUSR1 rotates the key.
 
     Args:
         node: What to serve.
         announce: Told the URL once everything answers.
+        beside: What else is done meanwhile.
     """
     config = node.config
     rotate = asyncio.Event()
@@ -125,6 +138,8 @@ async def serve(node: Opened, announce: Callable[[str], None]) -> None:
                 name=CENTRAL_NAME,
                 spool_dir=empty_spool(config.data),
                 ready=ready,
+                peers=node.nodes,
+                nodes=node.nodes,
                 access_log=config.access_log,
             )
         )
@@ -137,6 +152,7 @@ async def serve(node: Opened, announce: Callable[[str], None]) -> None:
         upkeep=(
             Upkeep(name="sweep", work=node.central.sweep_forever),
             Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
+            *beside,
         ),
         on_signal=lambda _: rotate.set(),
     )

@@ -9,7 +9,6 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -51,12 +50,62 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     refused: str | None = None
 
 
-@dataclass(slots=True, eq=False)
 class _Pipe:
-    """One direction of one connection."""
+    """One direction of one connection: each piece arrives half a round trip after it was sent."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    def __init__(
+        self, link: "Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._link = link
+        self._reader = reader
+        self._writer = writer
+        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._changed = asyncio.Event()
+        self._waiting_bytes = 0
+
+    async def carry(self) -> None:
+        """Carry everything up to the end of the stream."""
+        loop = asyncio.get_running_loop()
+        delivering = asyncio.create_task(self._deliver())
+        try:
+            while True:
+                piece = await self._reader.read(PIECE_BYTES_MAX)
+                delay_s = self._link.rtt_ms / 2 / MS_PER_S
+                self._waiting.append((loop.time() + delay_s, piece))
+                self._waiting_bytes += len(piece)
+                self._changed.set()
+                if not piece:
+                    break
+                while self._waiting_bytes > WAITING_BYTES_MAX and not delivering.done():
+                    await asyncio.wait({delivering}, timeout=delay_s + 0.001)
+            await delivering
+        finally:
+            delivering.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await delivering
+
+    async def _deliver(self) -> None:
+        """Write pieces when they are due; what is due while the way is cut is lost."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._waiting:
+                self._changed.clear()
+                await self._changed.wait()
+            due_s, piece = self._waiting[0]
+            if (left_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(left_s)  # noqa: TID251 - the delay is the point
+            self._waiting.popleft()
+            self._waiting_bytes -= len(piece)
+            if self._writer.transport.is_closing():
+                return
+            if not piece:
+                if not self._link.cut:
+                    self._writer.write_eof()
+                return
+            if self._link.cut:
+                continue
+            self._writer.write(piece)
+            await self._writer.drain()
 
 
 class Link:
@@ -126,8 +175,8 @@ class Link:
                 back, onward = await asyncio.open_connection(*self._target)
             self._open.add(onward)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(_Pipe(reader, onward)))
-                both.create_task(self._pump(_Pipe(back, writer)))
+                both.create_task(_Pipe(self, reader, onward).carry())
+                both.create_task(_Pipe(self, back, writer).carry())
         except* (OSError, TimeoutError):
             pass
         finally:
@@ -136,49 +185,6 @@ class Link:
                     self._open.discard(end)
                     end.transport.abort()
             self._carrying.discard(task)
-
-    async def _pump(self, pipe: _Pipe) -> None:
-        """Carry one direction: each piece arrives half a round trip after it was sent."""
-        loop = asyncio.get_running_loop()
-        waiting: deque[tuple[float, bytes]] = deque()
-        changed = asyncio.Event()
-        waiting_bytes = 0
-
-        async def deliver() -> None:
-            nonlocal waiting_bytes
-            while True:
-                while not waiting:
-                    changed.clear()
-                    await changed.wait()
-                due_s, piece = waiting[0]
-                if (left_s := due_s - loop.time()) > 0:
-                    await asyncio.sleep(left_s)  # noqa: TID251 - the delay is the point
-                waiting.popleft()
-                waiting_bytes -= len(piece)
-                if self.cut:
-                    continue
-                if not piece:
-                    pipe.writer.write_eof()
-                    return
-                pipe.writer.write(piece)
-                await pipe.writer.drain()
-
-        delivering = asyncio.create_task(deliver())
-        try:
-            while True:
-                piece = await pipe.reader.read(PIECE_BYTES_MAX)
-                waiting.append((loop.time() + self.rtt_ms / 2 / MS_PER_S, piece))
-                waiting_bytes += len(piece)
-                changed.set()
-                if not piece:
-                    break
-                while waiting_bytes > WAITING_BYTES_MAX and not delivering.done():
-                    await asyncio.wait({delivering}, timeout=self.rtt_ms / MS_PER_S + 0.001)
-            await delivering
-        finally:
-            delivering.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await delivering
 
 
 class Links:
@@ -217,7 +223,7 @@ class Links:
         link = self._links.get(order.link)
         if link is None:
             names = ", ".join(self._links) or "none"
-            return Done(refused=f"there is no location {order.link!r} here; there are: {names}")
+            return Done(refused=f"it is none of the locations that run here: {names}")
         match order.action:
             case "cut":
                 link.sever()

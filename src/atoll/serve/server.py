@@ -8,6 +8,7 @@ import contextlib
 import errno
 import gc
 import ipaddress
+import os
 import resource
 import shutil
 import signal
@@ -55,6 +56,8 @@ class Upkeep:
 
     name: str
     work: Callable[[], Coroutine[Any, Any, None]]
+    is_vital: bool = False
+    """Whether the process ends when this fails: whoever supervises it starts it anew."""
 
 
 class Server(uvicorn.Server):
@@ -104,20 +107,23 @@ async def serve_app(
     Raises:
         ConfigError: The address is taken, or may not be listened on.
     """
-    require_safe(config)
     own = listener is None
+    if own:
+        require_safe(config)
     listener = listener or bound(config)
     try:
-        port: int = listener.getsockname()[1]
-        scheme = "http" if config.tls_certificate is None else "https"
         prepared = _uvicorn(config, make(lambda: server.ready))
         server = Server(prepared)
-        server.announce = lambda: announce(f"{scheme}://{in_url(config.host)}:{port}")
+        server.announce = lambda: announce(url_of(config, listener))
         listen_to_signals(server, on_signal)
         gc.freeze()  # What is here by now stays, and need not be looked at again.
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         works = [*upkeep, *_certificates(config, prepared, clock)]
-        async with kept_up(works, clock):
+
+        def stop() -> None:
+            server.should_exit = True
+
+        async with kept_up(works, clock, on_failure=stop):
             await server.serve(sockets=[listener])
     finally:
         if own:
@@ -181,7 +187,16 @@ def _is_loopback(config: Config) -> bool:
         return False
 
 
-def in_url(host: str) -> str:
+def url_of(config: Config, listener: socket.socket) -> str:
+    """Return the URL at which a listener is reached from this machine."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    scheme = "http" if config.tls_certificate is None else "https"
+    port: int = listener.getsockname()[1]
+    return f"{scheme}://{_in_url(config.host)}:{port}"
+
+
+def _in_url(host: str) -> str:
     """Write the address as a URL for people on this machine has it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
     return f"[{host}]" if ":" in host else host
@@ -292,12 +307,25 @@ def _reloaded(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:
     return True
 
 
-def empty_spool(folder: Path) -> Path:
-    """Make the folder in which large bodies wait; what a killed process left there goes."""
-    spool = folder / SPOOL_NAME
-    shutil.rmtree(spool, ignore_errors=True)
-    spool.mkdir(mode=FOLDER_MODE)
+def empty_spool(folder: Path, name: str = SPOOL_NAME) -> Path:
+    """Make the folder in which large bodies wait; what killed processes left there goes."""
+    for left in folder.glob(f"{name.partition('-')[0]}*"):
+        process = left.name.partition("-")[2]
+        if not (process.isdecimal() and _is_alive(int(process))):
+            shutil.rmtree(left, ignore_errors=True)
+    spool = folder / name
+    spool.mkdir(mode=FOLDER_MODE, exist_ok=True)
     return spool
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def _places(connections_max: int) -> int:
@@ -335,22 +363,39 @@ def listen_to_signals(
 
 
 @asynccontextmanager
-async def kept_up(works: Sequence[Upkeep], clock: SystemClock) -> AsyncGenerator[None]:
-    """Do work beside the block, for as long as the block lasts."""
+async def kept_up(
+    works: Sequence[Upkeep], clock: SystemClock, *, on_failure: Callable[[], None]
+) -> AsyncGenerator[None]:
+    """Do work beside the block, for as long as the block lasts.
+
+    Args:
+        works: The work.
+        clock: What is waited by before failed work is begun again.
+        on_failure: Called when vital work has failed; then it is not begun again, and the error
+            is raised at the end of the block.
+    """
     tasks = [asyncio.create_task(_kept_up(one, clock)) for one in works]
+    for task in tasks:
+        task.add_done_callback(lambda ended: None if ended.cancelled() else on_failure())
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def _kept_up(upkeep: Upkeep, clock: SystemClock) -> None:
-    """Do work that never ends. A bug in it is reported, and costs nobody the service."""
+    """Do work that never ends. A bug in it is reported, and unless it is vital it is begun anew."""
     while True:
         try:
             await upkeep.work()
         except Exception:
             log.exception("upkeep_crashed", work=upkeep.name)
+            if upkeep.is_vital:
+                raise
         await clock.sleep(UPKEEP_RETRY_S)
