@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.processes.test_deployment import atoll as command
+from tests.processes.test_deployment import central, certificate, initialised
 from tests.support.server import ATOLL, STOP_S_MAX, Server, environment, log_of, serving
 
 ASKED_MAX = 20_000
@@ -189,7 +191,7 @@ def children_of(process: int) -> list[tuple[int, str]]:
 
 @contextmanager
 def location(
-    folder: Path, *, upstream: str, credential: str, processes: int
+    folder: Path, *, upstream: str, credential: str, processes: int, **more: str
 ) -> Generator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Run `atoll location PAR`; yield its URL and its first process."""
     with socket.socket() as free:
@@ -201,6 +203,7 @@ def location(
         "processes": str(processes),
         "port": str(port),
         "access_log": "false",
+        **more,
     }
     with folder.with_name(f"{folder.name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -318,6 +321,31 @@ def test_a_revoked_node_is_shut_out(dev: Server, paris: str, tmp_path: Path) -> 
         assert user.get(url, "revoked").body == b"1"
         assert user.get(url, "revoked2").status in {401, 503}
     atoll(dev.data, "node", "revoke", "PAR", code=3)
+
+
+def test_nodes_speak_tls_to_each_other(tmp_path: Path) -> None:
+    """A location that trusts central's certificate reads through it; another stays cut off."""
+    data = tmp_path / "central"
+    made = initialised(data)
+    settings = certificate(tmp_path)
+    trusted = {"ca_certificate": settings["tls_certificate"]}
+    with central(data, host="0.0.0.0", **settings) as (url, _):  # noqa: S104 - TLS
+        given = {"url": url, "token": made["token"], **trusted}
+        command(data, "namespace", "create", "things", settings=given)
+        rows = json.loads(command(data, "namespace", "list", "--json", settings=given).stdout)
+        user = User(token=made["token"], namespace=rows[0]["id"])
+        told = command(data, "node", "create", "PAR", "--json", settings=given).stdout
+        credential = json.loads(told)["credential"]
+        with location(
+            tmp_path / "par", upstream=url, credential=credential, processes=1, **trusted
+        ) as (near, _):
+            assert user.put(near, "k", b"over TLS").status == 200
+            assert user.get(near, "k").body == b"over TLS"
+        with location(tmp_path / "other", upstream=url, credential=credential, processes=1) as (
+            near,
+            _,
+        ):
+            assert user.get(near, "k").status == 503
 
 
 def test_a_second_start_is_refused(dev: Server, tmp_path: Path) -> None:
