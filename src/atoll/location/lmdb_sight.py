@@ -19,7 +19,7 @@ from atoll.location.lmdb_cache import (
     LargeFile,
     check_length,
 )
-from atoll.location.reader import Seen
+from atoll.location.lookup import Seen
 
 UNREADABLE: Final = (lmdb.Error, OSError, StructError, ValueError, DamagedError)
 """What a look at a cache that is gone, damaged or being replaced ends in."""
