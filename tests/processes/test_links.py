@@ -10,7 +10,7 @@ import pytest
 
 from atoll.core.errors import ParameterInvalidError, UnavailableError
 from atoll.serve.links import Link, Links, LinkState, Order, give
-from atoll.serve.sockets import PATH_BYTES_MAX, socket_path
+from atoll.location.sockets import PATH_BYTES_MAX, socket_path
 
 LARGE = bytes(range(256)) * 40_000
 

@@ -1,0 +1,350 @@
+"""Asking a node over `/v1`, on connections that are kept: central, a location, a keeper's socket.
+
+What could not be sent is `UnreachableError(sent=False)`. A read that got no answer is tried once
+more; a write is not, and whoever made it is told `OutcomeUnknownError`.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from atoll.client import told
+from atoll.client.told import Sum
+from atoll.client.values import Asked, Page, Written, cache_control
+from atoll.core import rules
+from atoll.core.errors import ParameterInvalidError
+from atoll.core.limits import Limits
+from atoll.core.location_errors import OutcomeUnknownError, UnreachableError
+from atoll.core.model import Reading
+from atoll.location.published import NAME as PUBLISHED_NAME
+from atoll.location.sockets import socket_path
+
+CONNECT_S: Final = 5.0
+IDLE_S: Final = 30.0
+"""How long an idle connection is kept: less than servers keep theirs."""
+CONNECTIONS_MAX: Final = 64
+PIECE_BYTES_MAX: Final = 2**18
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+SOCKET_NAME: Final = "keeper.sock"
+STATUS_NOT_FOUND: Final = 404
+
+_CEILING: Final = Limits()
+"""For keys, whose limit can be set lower but not higher; the node judges the rest."""
+
+_ABANDONED: Final[list[httpx.AsyncClient]] = []
+"""Clients of a process that forked us, or of a loop that has ended: not ours to close."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a client's requests go."""
+
+    url: str
+    token: str | None = None
+    ca: Path | None = None
+    timeout_s: float
+    socket: Path | None = None
+    """The keeper's, where that is on this machine."""
+    folder: Path | None = None
+    """The location's, where its cache can be looked at."""
+
+    @classmethod
+    def of(cls, where: str | Path, *, token: str | None, ca: Path | None, timeout_s: float) -> Self:
+        """Read what `connect` is given.
+
+        Raises:
+            ParameterInvalidError: It is no URL and no path, or a path came with a token.
+        """
+        if isinstance(where, str):
+            parts = urlsplit(where)
+            if parts.scheme in {"http", "https"} and parts.hostname:
+                return cls(url=where.rstrip("/"), token=token, ca=ca, timeout_s=timeout_s)
+            if "://" in where or not where:
+                rule = "Give a URL that begins with http:// or https://, or a path."
+                raise ParameterInvalidError(name="where", given=where, rule=rule)
+        path = Path(where)
+        if token is not None:
+            rule = "A location is read in process by who may open its folder: give no token."
+            raise ParameterInvalidError(name="token", given="(set)", rule=rule)
+        if path.suffix == Path(SOCKET_NAME).suffix or path.is_socket():
+            socket, folder = path, path.parent
+        else:
+            socket, folder = socket_path(path, SOCKET_NAME), path
+        return cls(
+            url="http://keeper",
+            timeout_s=timeout_s,
+            socket=socket,
+            folder=folder if (folder / PUBLISHED_NAME).exists() or socket != path else None,
+        )
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.url if self.socket is None else str(self.socket)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    content: bytes | AsyncIterable[bytes] | None = None
+
+
+class Body:
+    """A value that is still arriving. See `LargeValue`; it can be read once."""
+
+    def __init__(self, response: httpx.Response, name: str) -> None:
+        """Read from `response`, of the node called `name`."""
+        self._response = response
+        self._name = name
+
+    @property
+    def size_bytes(self) -> int:
+        """See `LargeValue`."""
+        return int(self._response.headers["content-length"])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See `LargeValue`.
+
+        Raises:
+            UnreachableError: The rest did not come.
+        """
+        try:
+            async for chunk in self._response.aiter_raw(PIECE_BYTES_MAX):
+                yield chunk
+        except httpx.HTTPError as error:
+            raise unreachable(self._name, error, sent=True) from error
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the rest."""
+        await self._response.aclose()
+
+
+class Wire:
+    """One node, asked over `/v1`."""
+
+    def __init__(self, target: Target) -> None:
+        """Ask `target`; nothing is connected before the first call."""
+        self._target = target
+        self._client: httpx.AsyncClient | None = None
+        self._belongs: tuple[int, object] | None = None
+        self._headers = {} if target.token is None else {"authorization": f"Bearer {target.token}"}
+
+    async def aclose(self) -> None:
+        """Close connections. The next call opens new ones."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._belongs == (os.getpid(), asyncio.get_running_loop()):
+            await client.aclose()
+        else:
+            _ABANDONED.append(client)
+
+    # Reading.
+
+    async def read(self, namespace: str, key: str, wanted: Asked, *, stream: bool) -> Reading:
+        """Read one key.
+
+        Args:
+            namespace: The id.
+            key: The key.
+            wanted: What the caller accepts.
+            stream: Whether the value is left to be read in pieces; it is a `Body` then.
+
+        Raises:
+            AtollError: What the node met, or `UnreachableError`.
+        """
+        headers = {} if wanted.at_least is None else {"atoll-at-least": str(wanted.at_least)}
+        said = cache_control(wanted)
+        if said is not None:
+            headers["cache-control"] = said
+        response = await self._send(_Request("GET", _value_path(namespace, key), headers=headers))
+        if response.is_success and stream:
+            return told.reading_of(response, key, Body(response, self._target.name))
+        await self._finish(response)
+        if response.is_success:
+            return told.reading_of(response, key, response.content)
+        if response.status_code == STATUS_NOT_FOUND and told.is_missing(response):
+            return told.reading_of(response, key, None)
+        raise told.refusal_of(response)
+
+    async def list(self, namespace: str, params: Mapping[str, str], at_least: str | None) -> Page:
+        """Return one page of a listing.
+
+        Raises:
+            AtollError: What the node met, or `UnreachableError`.
+        """
+        return told.page_of(await self._ask_keys(namespace, "keys", params, at_least))
+
+    async def count(self, namespace: str, params: Mapping[str, str], at_least: str | None) -> Sum:
+        """Count keys, as far as one call goes.
+
+        Raises:
+            AtollError: What the node met, or `UnreachableError`.
+        """
+        return told.sum_of(await self._ask_keys(namespace, "count", params, at_least))
+
+    async def _ask_keys(
+        self, namespace: str, what: str, params: Mapping[str, str], at_least: str | None
+    ) -> httpx.Response:
+        headers = {} if at_least is None else {"atoll-at-least": at_least}
+        path = f"/v1/namespaces/{quote(namespace, safe='')}/{what}"
+        return await self._whole(_Request("GET", path, params=params, headers=headers))
+
+    # Writing.
+
+    async def put(
+        self,
+        namespace: str,
+        key: str,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> Written:
+        """Store a value.
+
+        Raises:
+            OutcomeUnknownError: No answer came: it may have been applied or not.
+            AtollError: What the node met, or `UnreachableError`: nothing was written.
+        """
+        path = _value_path(namespace, key)
+        # Bytes of any kind: without this they would be taken for a form.
+        headers = {"content-type": "application/octet-stream", **headers}
+        return told.written_of(
+            await self._whole(_Request("PUT", path, params=params, headers=headers, content=body))
+        )
+
+    async def delete(self, namespace: str, key: str, *, headers: Mapping[str, str]) -> Written:
+        """Delete a key; see `put` for the errors."""
+        path = _value_path(namespace, key)
+        return told.written_of(await self._whole(_Request("DELETE", path, headers=headers)))
+
+    async def delete_prefix(self, namespace: str, prefix: str) -> Sum:
+        """Delete keys by prefix, as far as one call goes; see `put` for the errors."""
+        path = f"/v1/namespaces/{quote(namespace, safe='')}/delete"
+        body = msgspec.json.encode({"prefix": prefix})
+        return told.sum_of(await self._whole(_Request("POST", path, content=body)))
+
+    # One request.
+
+    async def _whole(self, request: _Request) -> httpx.Response:
+        response = await self._send(request)
+        await self._finish(response)
+        if not response.is_success:
+            raise told.refusal_of(response)
+        return response
+
+    async def _finish(self, response: httpx.Response) -> None:
+        """Read the rest of an answer.
+
+        Raises:
+            UnreachableError: It did not come, of a read.
+            OutcomeUnknownError: It did not come, of a write.
+        """
+        try:
+            await response.aread()
+        except httpx.HTTPError as error:
+            if response.request.method != "GET":
+                raise OutcomeUnknownError from error
+            raise unreachable(self._target.name, error, sent=True) from error
+
+    async def _send(self, asked: _Request) -> httpx.Response:
+        """Send a request and return its answer's head.
+
+        Raises:
+            UnreachableError: Nothing was sent, or no answer to a read came.
+            OutcomeUnknownError: No answer to a write came.
+        """
+        client = await self._opened()
+        request = client.build_request(
+            asked.method,
+            asked.path,
+            params=asked.params,
+            headers=asked.headers,
+            content=asked.content,
+        )
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise unreachable(self._target.name, error, sent=False) from error
+        except httpx.HTTPError as error:
+            if asked.method != "GET":
+                raise OutcomeUnknownError from error
+            if not isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+                raise unreachable(self._target.name, error, sent=True) from error
+        # An idle connection that the other end had closed is no answer.
+        try:
+            return await client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise unreachable(self._target.name, error, sent=True) from error
+
+    async def _opened(self) -> httpx.AsyncClient:
+        """Return a client of this process and this loop, which share no connection with others."""
+        belongs = (os.getpid(), asyncio.get_running_loop())
+        if self._client is None or self._belongs != belongs:
+            if self._client is not None:
+                _ABANDONED.append(self._client)
+            trusted = await asyncio.to_thread(self._trusted)
+            if self._client is None or self._belongs != belongs:
+                self._client, self._belongs = self._made(trusted), belongs
+        return self._client
+
+    def _made(self, trusted: ssl.SSLContext) -> httpx.AsyncClient:
+        target = self._target
+        limits = httpx.Limits(
+            max_connections=CONNECTIONS_MAX,
+            max_keepalive_connections=CONNECTIONS_MAX,
+            keepalive_expiry=IDLE_S,
+        )
+        transport = None
+        if target.socket is not None:
+            transport = httpx.AsyncHTTPTransport(
+                uds=str(target.socket), limits=limits, verify=trusted
+            )
+        return httpx.AsyncClient(
+            base_url=target.url,
+            headers=self._headers,
+            timeout=httpx.Timeout(target.timeout_s, connect=min(target.timeout_s, CONNECT_S)),
+            limits=limits,
+            transport=transport,
+            verify=trusted,
+            # A proxy that the environment names is for the outside, not for this machine.
+            trust_env=target.socket is None and urlsplit(target.url).hostname not in LOOPBACK,
+        )
+
+    def _trusted(self) -> ssl.SSLContext:
+        target = self._target
+        if urlsplit(target.url).scheme == "http":
+            # Loading the authorities that the system trusts would be for nothing.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return ssl.create_default_context(cafile=target.ca)
+
+
+def _value_path(namespace: str, key: str) -> str:
+    rules.check_key(_CEILING, key)
+    return f"/v1/namespaces/{quote(namespace, safe='')}/values/{quote(key, safe='')}"
+
+
+def unreachable(name: str, error: Exception, *, sent: bool) -> UnreachableError:
+    """Say which node did not answer, and how far the request got."""
+    made = UnreachableError(sent=sent)
+    reason = str(error) or type(error).__name__
+    made.args = (
+        f"{name} did not answer: {reason}"
+        if sent
+        else f"cannot reach {name}: {reason}; nothing was sent",
+    )
+    return made
