@@ -43,7 +43,7 @@ class Access:
         """Read and write the namespace with this id; a session has a memory."""
         self.connected = connected
         self.namespace = namespace
-        self._memory = memory
+        self.memory = memory
         self._wire = connected.wire
         self._local = connected.local
 
@@ -110,9 +110,9 @@ class Access:
         return {key: reading for key, reading in readings.items() if reading is not None}
 
     def _presenting(self, key: str, wanted: Asked) -> Asked:
-        if self._memory is None or wanted.at_least is not None:
+        if self.memory is None or wanted.at_least is not None:
             return wanted
-        at_least = self._memory.of_key(self.namespace, key)
+        at_least = self.memory.of_key(self.namespace, key)
         return wanted if at_least is None else replace(wanted, at_least=at_least)
 
     # Writing.
@@ -162,8 +162,8 @@ class Access:
             raise CutOffError(detail="the keeper of this location is being started anew") from error
 
     def _remembered(self, key: str, written: Written) -> Written:
-        if self._memory is not None:
-            self._memory.wrote(self.namespace, key, written.position)
+        if self.memory is not None:
+            self.memory.wrote(self.namespace, key, written.position)
         return written
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -172,8 +172,8 @@ class Access:
         while True:
             done = await self._wire.delete_prefix(self.namespace, prefix)
             deleted += done.deleted
-            if self._memory is not None:
-                self._memory.wrote_many(done.position)
+            if self.memory is not None:
+                self.memory.wrote_many(done.position)
             if done.list_complete:
                 return deleted
 
@@ -210,9 +210,9 @@ class Access:
             params = {**params, "cursor": part.cursor}
 
     def _listed_at(self, at_least: str | None) -> str | None:
-        if at_least is not None or self._memory is None or self._memory.of_all is None:
+        if at_least is not None or self.memory is None or self.memory.of_all is None:
             return at_least
-        return str(self._memory.of_all)
+        return str(self.memory.of_all)
 
 
 def conditions(

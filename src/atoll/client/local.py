@@ -23,7 +23,7 @@ from atoll.core.location_errors import CutOffError
 from atoll.core.model import SYSTEM_NAMESPACE, Reading
 from atoll.location.folder import boot_id
 from atoll.location.judging import Demand
-from atoll.location.lmdb_sight import LmdbSight
+from atoll.location.lmdb_sight import UNREADABLE, LmdbSight
 from atoll.location.lookup import Lookup
 from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, published
@@ -50,9 +50,9 @@ class _Open:
         """
         self._folder = folder
         self._clock = clock
+        self.sight = LmdbSight(folder / CACHE_NAME, opens=False)
         self.look()
         self.mapping = ReaderMapping(folder / READERS_NAME)
-        self.sight = LmdbSight(folder / CACHE_NAME)
         boot = boot_id()
         self.values = Lookup(
             self.told.name, self.sight, clock=clock, boot=boot, mapping=self.mapping
@@ -62,15 +62,16 @@ class _Open:
         self.rules: dict[str, tuple[int, NamespaceRules]] = {}
 
     def look(self) -> None:
-        """See what the location publishes.
+        """See what the location publishes, and which of its files counts.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: It cannot be read, like the other errors of `UNREADABLE`.
             ValueError: It is something else.
         """
         told_ms = self._clock.elapsed_ms()
         self.told: Published = published(self._folder)
         self.told_ms = told_ms
+        self.sight.prepare()
 
     def close(self) -> None:
         """Let go of it."""
@@ -121,9 +122,9 @@ class Local:
             try:
                 if self._open is None:
                     self._open = _Open(self._folder, self._clock)
-                elif self._clock.elapsed_ms() - self._open.told_ms >= KNOWN_MS_MAX:
+                else:
                     self._open.look()
-            except (OSError, ValueError):
+            except UNREADABLE:
                 pass  # No location is there, or it is being replaced; the keeper is asked.
 
     def final(self, namespace: str, key: str, wanted: Asked) -> Reading:

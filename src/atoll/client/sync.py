@@ -356,13 +356,17 @@ class Namespace:
         """Return how many keys begin with `prefix`; see `list`."""
         return BACKGROUND.run(self._access.count(prefix, at_least=at_least))
 
-    def session(self) -> "Namespace":
+    def session(self, sharing: "Namespace | None" = None) -> "Namespace":
         """Return the same namespace with a memory of its own writes.
 
-        Its reads include what it wrote, wherever they are answered: they wait a bounded time for
-        it, and raise `NotArrivedError` rather than return something older.
+        Its reads include what it wrote, wherever they are answered: a node waits a bounded time for
+        it, and the read ends in `NotArrivedError` rather than return something older.
+
+        Args:
+            sharing: A session whose memory this one shares, of another client perhaps.
         """
-        return Namespace(Access(self._access.connected, self.id, Memory()))
+        memory = None if sharing is None else sharing._access.memory  # noqa: SLF001 - our own
+        return Namespace(Access(self._access.connected, self.id, memory or Memory()))
 
 
 def _made(reading: Reading, kind: Kind) -> Any:

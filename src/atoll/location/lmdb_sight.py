@@ -28,9 +28,16 @@ UNREADABLE: Final = (lmdb.Error, OSError, StructError, ValueError, DamagedError)
 class LmdbSight:
     """Sees the cache on disk of another process, and follows it from file to file."""
 
-    def __init__(self, folder: Path) -> None:
-        """Look at the cache in `folder`, which need not be there yet."""
+    def __init__(self, folder: Path, *, opens: bool = True) -> None:
+        """Look at the cache in `folder`, which need not be there yet.
+
+        Args:
+            folder: The cache's own.
+            opens: Whether a look opens files by itself. Else it sees nothing when there is
+                something to be opened, and never waits for a disk: `prepare` opens.
+        """
         self._folder = folder
+        self._opens = opens
         self._current: Current | None = None
         self._env: lmdb.Environment | None = None
         self._value = b""
@@ -47,12 +54,10 @@ class LmdbSight:
             return None
 
     def _look(self, namespace: str, key: str) -> Seen | None:
-        current = self._current
-        if current is None or self._env is None or not self._is_current(current):
-            self.close()
-            current = self._open()
-        env = self._env
-        if env is None:
+        if self._opens:
+            self.prepare()
+        current, env = self._current, self._env
+        if current is None or env is None or current.value != self._value or current.is_unlinked():
             return None
         digest = digest_of(namespace, key)
         with env.begin(db=self._records) as look:
@@ -70,16 +75,30 @@ class LmdbSight:
             record = found if place == [namespace, key] else None
         return Seen(state=self._state, record=record, is_pinned=is_pinned)
 
-    def _is_current(self, current: Current) -> bool:
-        return current.value == self._value and current.is_there()
+    def prepare(self) -> None:
+        """Open the file that counts, if that is not open already.
 
-    def _open(self) -> Current:
+        Raises:
+            OSError: It cannot be opened, or is being replaced; and so may be the other errors of
+                `UNREADABLE`.
+        """
+        current = self._current
+        if (
+            current is None
+            or self._env is None
+            or current.value != self._value
+            or not current.is_there()
+        ):
+            self.close()
+            self._open()
+
+    def _open(self) -> None:
         current = self._current = Current.of(self._folder, writable=False)
         self._value = current.value
         self._generation, number = FORM.unpack(self._value)
         path = self._folder / f"cache-{number}.mdb"
         if number == 0 or not path.exists():
-            return current
+            return
         env = lmdb.open(
             str(path),
             subdir=False,
@@ -99,7 +118,6 @@ class LmdbSight:
             env.close()
             raise
         self._env = env
-        return current
 
     def _large(self, large: LargeName) -> LargeFile:
         return LargeFile(self._folder / "large" / large.name, large.size_bytes)
