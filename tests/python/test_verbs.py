@@ -123,7 +123,8 @@ def test_an_answer_says_what_is_known(space: Space, way: str, key: str) -> None:
     assert answer.age is not None
     assert 0 <= answer.age < 60
     assert answer.node == ("central" if way == "central" else "LHR")
-    assert not (answer.stale or answer.journaled or answer.order_unknown or written.journaled)
+    marks = [answer.stale, answer.journaled, answer.order_unknown, written.journaled]
+    assert marks == [False] * 4
     assert space.get(key, at_least=written.position) == "v"
     assert space.get(key, at_least=answer.position) == "v"
 

@@ -228,12 +228,14 @@ _locals_lock = threading.Lock()
 
 
 def local_of(folder: Path) -> Local:
-    """Return this process's view of a location; give it back with `release`."""
-    path = folder.resolve()
+    """Return this process's view of a location; give it back with `release`.
+
+    A folder that goes by two paths has two views, of which the second asks the keeper for everything.
+    """
     with _locals_lock:
-        found = _locals.get(path)
+        found = _locals.get(folder)
         if found is None:
-            found = _locals[path] = Local(path, SystemClock())
+            found = _locals[folder] = Local(folder, SystemClock())
         found.users += 1
         return found
 

@@ -24,7 +24,6 @@ from atoll.core.errors import ParameterInvalidError
 from atoll.core.limits import Limits
 from atoll.core.location_errors import OutcomeUnknownError, UnreachableError
 from atoll.core.model import Reading
-from atoll.location.published import NAME as PUBLISHED_NAME
 from atoll.location.sockets import socket_path
 
 CONNECT_S: Final = 5.0
@@ -35,6 +34,9 @@ PIECE_BYTES_MAX: Final = 2**18
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SOCKET_NAME: Final = "keeper.sock"
 STATUS_NOT_FOUND: Final = 404
+
+_NOBODY: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts no authority: for connections without TLS."""
 
 _CEILING: Final = Limits()
 """For keys, whose limit can be set lower but not higher; the node judges the rest."""
@@ -51,10 +53,10 @@ class Target:
     token: str | None = None
     ca: Path | None = None
     timeout_s: float
-    socket: Path | None = None
-    """The keeper's, where that is on this machine."""
     folder: Path | None = None
-    """The location's, where its cache can be looked at."""
+    """The location's, where that is on this machine."""
+    socket: Path | None = None
+    """Its keeper's, if it was given."""
 
     @classmethod
     def of(cls, where: str | Path, *, token: str | None, ca: Path | None, timeout_s: float) -> Self:
@@ -74,21 +76,33 @@ class Target:
         if token is not None:
             rule = "A location is read in process by who may open its folder: give no token."
             raise ParameterInvalidError(name="token", given="(set)", rule=rule)
-        if path.suffix == Path(SOCKET_NAME).suffix or path.is_socket():
-            socket, folder = path, path.parent
-        else:
-            socket, folder = socket_path(path, SOCKET_NAME), path
-        return cls(
-            url="http://keeper",
-            timeout_s=timeout_s,
-            socket=socket,
-            folder=folder if (folder / PUBLISHED_NAME).exists() or socket != path else None,
-        )
+        socket = path if path.suffix == Path(SOCKET_NAME).suffix else None
+        folder = path if socket is None else path.parent
+        return cls(url="http://keeper", timeout_s=timeout_s, socket=socket, folder=folder)
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return self.url if self.socket is None else str(self.socket)
+        return self.url if self.folder is None else str(self.socket or self.folder)
+
+    def opened(self) -> "Opened":
+        """Return what a connection needs; it reads files."""
+        if self.folder is not None:
+            # The socket is in the folder, unless the path would be too long for one.
+            path = self.socket or socket_path(self.folder, SOCKET_NAME)
+            return Opened(socket=path, trusted=_NOBODY)
+        if urlsplit(self.url).scheme == "http":
+            # Loading the authorities that the system trusts would be for nothing.
+            return Opened(socket=None, trusted=_NOBODY)
+        return Opened(socket=None, trusted=ssl.create_default_context(cafile=self.ca))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a connection needs."""
+
+    socket: Path | None
+    trusted: ssl.SSLContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +154,12 @@ class Wire:
         self._target = target
         self._client: httpx.AsyncClient | None = None
         self._belongs: tuple[int, object] | None = None
+        self._opened: Opened | None = None
         self._headers = {} if target.token is None else {"authorization": f"Bearer {target.token}"}
 
     async def aclose(self) -> None:
         """Close connections. The next call opens new ones."""
-        client, self._client = self._client, None
+        client, self._client, self._opened = self._client, None, None
         if client is None:
             return
         if self._belongs == (os.getpid(), asyncio.get_running_loop()):
@@ -268,7 +283,7 @@ class Wire:
             UnreachableError: Nothing was sent, or no answer to a read came.
             OutcomeUnknownError: No answer to a write came.
         """
-        client = await self._opened()
+        client = await self._ready()
         request = client.build_request(
             asked.method,
             asked.path,
@@ -291,18 +306,19 @@ class Wire:
         except httpx.HTTPError as error:
             raise unreachable(self._target.name, error, sent=True) from error
 
-    async def _opened(self) -> httpx.AsyncClient:
+    async def _ready(self) -> httpx.AsyncClient:
         """Return a client of this process and this loop, which share no connection with others."""
+        if self._opened is None:
+            self._opened = await asyncio.to_thread(self._target.opened)
         belongs = (os.getpid(), asyncio.get_running_loop())
-        if self._client is None or self._belongs != belongs:
-            if self._client is not None:
-                _ABANDONED.append(self._client)
-            trusted = await asyncio.to_thread(self._trusted)
-            if self._client is None or self._belongs != belongs:
-                self._client, self._belongs = self._made(trusted), belongs
+        if self._client is not None and self._belongs == belongs:
+            return self._client
+        if self._client is not None:
+            _ABANDONED.append(self._client)
+        self._client, self._belongs = self._made(self._opened), belongs
         return self._client
 
-    def _made(self, trusted: ssl.SSLContext) -> httpx.AsyncClient:
+    def _made(self, opened: Opened) -> httpx.AsyncClient:
         target = self._target
         limits = httpx.Limits(
             max_connections=CONNECTIONS_MAX,
@@ -310,9 +326,9 @@ class Wire:
             keepalive_expiry=IDLE_S,
         )
         transport = None
-        if target.socket is not None:
+        if opened.socket is not None:
             transport = httpx.AsyncHTTPTransport(
-                uds=str(target.socket), limits=limits, verify=trusted
+                uds=str(opened.socket), limits=limits, verify=opened.trusted
             )
         return httpx.AsyncClient(
             base_url=target.url,
@@ -320,17 +336,10 @@ class Wire:
             timeout=httpx.Timeout(target.timeout_s, connect=min(target.timeout_s, CONNECT_S)),
             limits=limits,
             transport=transport,
-            verify=trusted,
+            verify=opened.trusted,
             # A proxy that the environment names is for the outside, not for this machine.
-            trust_env=target.socket is None and urlsplit(target.url).hostname not in LOOPBACK,
+            trust_env=target.folder is None and urlsplit(target.url).hostname not in LOOPBACK,
         )
-
-    def _trusted(self) -> ssl.SSLContext:
-        target = self._target
-        if urlsplit(target.url).scheme == "http":
-            # Loading the authorities that the system trusts would be for nothing.
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return ssl.create_default_context(cafile=target.ca)
 
 
 def _value_path(namespace: str, key: str) -> str:
