@@ -18,6 +18,7 @@ class Background:
         """Begin nothing yet."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
         self._left: list[asyncio.AbstractEventLoop | None] = []
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -35,6 +36,8 @@ class Background:
             raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
+        if self._pid != os.getpid():
+            self.leave()
         loop = self._loop
         if loop is not None:
             return loop
@@ -49,6 +52,7 @@ class Background:
         """In a forked child: the thread is the parent's, and so is all that its loop holds."""
         self._left.append(self._loop)
         self._loop = None
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
 

@@ -230,7 +230,7 @@ _locals_lock = threading.Lock()
 def local_of(folder: Path) -> Local:
     """Return this process's view of a location; give it back with `release`.
 
-    A folder that goes by two paths has two views, of which the second asks the keeper for everything.
+    A folder that goes by two paths has two views; the second asks the keeper for everything.
     """
     with _locals_lock:
         found = _locals.get(folder)
