@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import atoll
@@ -34,7 +35,7 @@ def fork(space: Namespace, folder: Path, key: str) -> None:
         for number in range(3):
             child = forked()
             if child == 0:
-                _end(lambda n=number: _child(space, folder, key, n, own=forked is os.fork))
+                _end(partial(_child, space, folder, key, number, own=forked is os.fork))
             children.append(child)
             _check(space, folder, key, own=True)
         for child in children:
@@ -62,7 +63,7 @@ def _child(space: Namespace, folder: Path, key: str, number: int, *, own: bool) 
 def _check(space: Namespace, folder: Path, key: str, *, own: bool) -> None:
     for _ in range(50):
         assert space.get(key) == "first"
-    counted = [one for one in (folder / "readers").glob(f"{os.getpid()}-*")]
+    counted = list((folder / "readers").glob(f"{os.getpid()}-*"))
     assert bool(counted) == own, counted
 
 
