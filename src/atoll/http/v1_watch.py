@@ -9,13 +9,15 @@ watch says so and ends. docs/v1.md has the form of every event.
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakSet
 
 import msgspec
-from prometheus_client import Gauge
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from atoll.core import rules
 from atoll.core.errors import (
@@ -110,7 +112,7 @@ class _Wanted:
     with_values: bool
 
 
-class Watches:
+class Watches(Collector):
     """Everybody who watches at this process."""
 
     def __init__(self, node: Node, *, admit: Admit, describe: Describe) -> None:
@@ -126,8 +128,11 @@ class Watches:
         self._describe = describe
         # Weak, so that one that was never begun because its connection broke counts no more.
         self._open: WeakSet[_Watch] = WeakSet()
-        gauge = Gauge("atoll_watches", "Watches that are open.", registry=node.registry)
-        gauge.set_function(lambda: len(self._open))
+        node.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        yield GaugeMetricFamily("atoll_watches", "Watches that are open.", value=len(self._open))
 
     async def answer(self, request: Request, _principal: Principal) -> Answer:
         """Begin a watch.
