@@ -59,6 +59,18 @@ class Connection(DirectProtocol):
                 timer.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Let what was begun end, but wait for nobody to take an answer that has no end."""
+        super().shutdown()
+        begun = self._begun
+        if (
+            begun is not None
+            and begun.chunked_encoding
+            and not begun.response_complete
+            and self.transport.get_write_buffer_size()
+        ):
+            self.transport.abort()
+
     def on_message_begin(self) -> None:
         """Begin to count a head."""
         self._head_open = True
