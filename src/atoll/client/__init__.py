@@ -6,6 +6,7 @@ those return, can be imported from here; nothing is loaded before it is used.
     values          what is asked and answered, and how values become bytes
     access          the verbs of one namespace, once, for both faces
     wire, told      over `/v1`: to central, a location, or the socket of a keeper
+    watching        following the changes of a namespace
     local           looking up in the cache of a location on this machine
     memory          what a session presents
     sync, aio       the two faces
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from atoll.client.aio import AsyncClient, AsyncNamespace, AsyncStream
     from atoll.client.sync import Client, Namespace, Stream
     from atoll.client.values import Answer, Bounds, Key, Page, Written
+    from atoll.client.watching import Change
 
 __all__ = [
     "Answer",
@@ -27,6 +29,7 @@ __all__ = [
     "AsyncNamespace",
     "AsyncStream",
     "Bounds",
+    "Change",
     "Client",
     "Key",
     "Namespace",
@@ -51,6 +54,7 @@ _MODULES: Final = {
     "Key": "values",
     "Page": "values",
     "Written": "values",
+    "Change": "watching",
 }
 
 

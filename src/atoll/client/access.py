@@ -1,14 +1,23 @@
 """The verbs of one namespace, once: both faces call these, and differ only in how they wait."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Iterable,
+    Mapping,
+)
 from dataclasses import replace
 from typing import IO, Final, Literal, cast
 
 from atoll.client.local import Local, local_of, release
 from atoll.client.memory import Memory
 from atoll.client.values import Asked, Page, Written, encoded, metadata_text
+from atoll.client.watching import Change, watched
 from atoll.client.wire import PIECE_BYTES_MAX, Target, Wire
+from atoll.clock import SystemClock
 from atoll.core.errors import ConditionInvalidError, NotArrivedError
 from atoll.core.location_errors import CutOffError, OutcomeUnknownError, UnreachableError
 from atoll.core.model import LargeValue, Reading
@@ -208,6 +217,20 @@ class Access:
             if part.cursor is None:
                 return total
             params = {**params, "cursor": part.cursor}
+
+    def watch(
+        self, *, prefix: str, since: str | None, values: bool, marks: bool
+    ) -> AsyncGenerator[Change]:
+        """Yield changes; see the faces."""
+        return watched(
+            self._wire,
+            self.namespace,
+            prefix=prefix,
+            since=since,
+            values=values,
+            marks=marks,
+            clock=SystemClock(),
+        )
 
     def _listed_at(self, at_least: str | None) -> str | None:
         if at_least is not None or self.memory is None or self.memory.of_all is None:

@@ -1,8 +1,8 @@
 """The async face: a namespace whose verbs are awaited."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import TracebackType
-from typing import Any, Final, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from atoll.client.access import Access, Connected, Precondition, conditions, gathered
 from atoll.client.memory import Memory
@@ -18,10 +18,9 @@ from atoll.client.values import (
     asked,
     decoded,
 )
+from atoll.client.watching import Change
 from atoll.client.wire import Body, Target
 from atoll.core.model import LargeValue, Reading
-
-WHOLE: Final = "bytes"
 
 
 class AsyncStream:
@@ -341,6 +340,33 @@ class AsyncNamespace:
     async def count(self, prefix: str = "", *, at_least: str | None = None) -> int:
         """Return how many keys begin with `prefix`; see `list`."""
         return await self._access.count(prefix, at_least=at_least)
+
+    def watch(
+        self,
+        prefix: str = "",
+        *,
+        since: str | None = None,
+        values: bool = False,
+        marks: bool = False,
+    ) -> AsyncGenerator[Change]:
+        """Yield changes as they happen, those of one key in their order, until the caller stops.
+
+        After an interruption it goes on where it was. Of several changes of one key that were made
+        close together only the last may be told.
+
+        Args:
+            prefix: What keys begin with.
+            since: The position to begin behind, of an answer or of an earlier change; `None`: now.
+            values: Whether values come along, where the node has them.
+            marks: Whether to yield marks as well: `present` when the past was told, `position`
+                every ten seconds after.
+
+        Raises:
+            PositionTooOldError: What changed since is not remembered; read anew, and watch from
+                its `start_at`.
+            UnavailableError: It cannot begin, or could not go on ten times in a row.
+        """
+        return self._access.watch(prefix=prefix, since=since, values=values, marks=marks)
 
     def session(self, sharing: "AsyncNamespace | None" = None) -> "AsyncNamespace":
         """Return the same namespace with a memory of its own writes.

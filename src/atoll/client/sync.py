@@ -1,8 +1,8 @@
 """The sync face: a namespace whose verbs wait, on any thread. `background` does the waiting."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from atoll.client.access import Access, Connected, Precondition, conditions, gathered
 from atoll.client.background import BACKGROUND
@@ -20,10 +20,11 @@ from atoll.client.values import (
     asked,
     decoded,
 )
+from atoll.client.watching import Change
 from atoll.client.wire import Body, Target
 from atoll.core.model import LargeValue, Reading
 
-WHOLE: Final = "bytes"
+Item = TypeVar("Item")
 
 
 class Stream:
@@ -83,8 +84,8 @@ def _pieces_of(value: bytes | LargeValue) -> Iterator[bytes]:
         yield piece
 
 
-async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(pieces, None)
+async def _next(coming: AsyncIterator[Item]) -> Item | None:
+    return await anext(coming, None)
 
 
 class Namespace:
@@ -355,6 +356,38 @@ class Namespace:
     def count(self, prefix: str = "", *, at_least: str | None = None) -> int:
         """Return how many keys begin with `prefix`; see `list`."""
         return BACKGROUND.run(self._access.count(prefix, at_least=at_least))
+
+    def watch(
+        self,
+        prefix: str = "",
+        *,
+        since: str | None = None,
+        values: bool = False,
+        marks: bool = False,
+    ) -> Generator[Change]:
+        """Yield changes as they happen, those of one key in their order, until the caller stops.
+
+        After an interruption it goes on where it was. Of several changes of one key that were made
+        close together only the last may be told.
+
+        Args:
+            prefix: What keys begin with.
+            since: The position to begin behind, of an answer or of an earlier change; `None`: now.
+            values: Whether values come along, where the node has them.
+            marks: Whether to yield marks as well: `present` when the past was told, `position`
+                every ten seconds after.
+
+        Raises:
+            PositionTooOldError: What changed since is not remembered; read anew, and watch from
+                its `start_at`.
+            UnavailableError: It cannot begin, or could not go on ten times in a row.
+        """
+        changes = self._access.watch(prefix=prefix, since=since, values=values, marks=marks)
+        try:
+            while (change := BACKGROUND.run(_next(changes))) is not None:
+                yield change
+        finally:
+            BACKGROUND.run(changes.aclose())
 
     def session(self, sharing: "Namespace | None" = None) -> "Namespace":
         """Return the same namespace with a memory of its own writes.

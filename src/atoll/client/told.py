@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
@@ -204,15 +205,22 @@ def refusal_of(response: httpx.Response) -> AtollError:
     fault = _fault(response)
     if fault is None:
         return not_ours(response)
-    facts = dict(fault)
-    code, message = str(facts.pop("code", "")), str(facts.pop("message", ""))
-    version = facts.get(_VERSION_FACT)
-    if isinstance(version, str) and version.isdecimal():
-        facts[_VERSION_FACT] = int(version)  # JSON has versions as text.
-    error = error_of(code, message, facts)
+    code, message = str(fault.get("code")), str(fault.get("message"))
+    error = error_told(code, message, fault)
     if error is None:
         return RemoteError(status=response.status_code, remote_code=code, message=message)
-    error.args = (message,)  # As the node put it, which knew more than the facts say.
+    return error
+
+
+def error_told(code: str, message: str, facts: Mapping[str, Any]) -> AtollError | None:
+    """Return the error of the tree with this code; `None` if it has none."""
+    known = {name: fact for name, fact in facts.items() if name not in {"code", "message"}}
+    version = known.get(_VERSION_FACT)
+    if isinstance(version, str) and version.isdecimal():
+        known[_VERSION_FACT] = int(version)  # JSON has versions as text.
+    error = error_of(code, message, known)
+    if error is not None:
+        error.args = (message,)  # As the node put it, which knew more than the facts say.
     return error
 
 

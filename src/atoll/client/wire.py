@@ -112,6 +112,8 @@ class _Request:
     params: Mapping[str, str] | None = None
     headers: Mapping[str, str] | None = None
     content: bytes | AsyncIterable[bytes] | None = None
+    silence_s_max: float | None = None
+    """How long nothing may come, where that is longer than usual."""
 
 
 class Body:
@@ -156,6 +158,11 @@ class Wire:
         self._belongs: tuple[int, object] | None = None
         self._opened: Opened | None = None
         self._headers = {} if target.token is None else {"authorization": f"Bearer {target.token}"}
+
+    @property
+    def name(self) -> str:
+        """What people call the node."""
+        return self._target.name
 
     async def aclose(self) -> None:
         """Close connections. The next call opens new ones."""
@@ -217,6 +224,22 @@ class Wire:
         headers = {} if at_least is None else {"atoll-at-least": at_least}
         path = f"/v1/namespaces/{quote(namespace, safe='')}/{what}"
         return await self._whole(_Request("GET", path, params=params, headers=headers))
+
+    async def stream(
+        self, path: str, params: Mapping[str, str], *, silence_s_max: float
+    ) -> httpx.Response:
+        """Begin to read an answer that has no end; the caller closes it.
+
+        Raises:
+            AtollError: What the node met, or `UnreachableError`.
+        """
+        response = await self._send(
+            _Request("GET", path, params=params, silence_s_max=silence_s_max)
+        )
+        if response.is_success:
+            return response
+        await self._finish(response)
+        raise told.refusal_of(response)
 
     # Writing.
 
@@ -290,6 +313,7 @@ class Wire:
             params=asked.params,
             headers=asked.headers,
             content=asked.content,
+            timeout=self._timeout(asked.silence_s_max),
         )
         try:
             return await client.send(request, stream=True)
@@ -318,6 +342,12 @@ class Wire:
         self._client, self._belongs = self._made(self._opened), belongs
         return self._client
 
+    def _timeout(self, silence_s_max: float | None) -> httpx.Timeout:
+        timeout_s = self._target.timeout_s
+        return httpx.Timeout(
+            timeout_s, connect=min(timeout_s, CONNECT_S), read=silence_s_max or timeout_s
+        )
+
     def _made(self, opened: Opened) -> httpx.AsyncClient:
         target = self._target
         limits = httpx.Limits(
@@ -333,7 +363,6 @@ class Wire:
         return httpx.AsyncClient(
             base_url=target.url,
             headers=self._headers,
-            timeout=httpx.Timeout(target.timeout_s, connect=min(target.timeout_s, CONNECT_S)),
             limits=limits,
             transport=transport,
             verify=opened.trusted,
