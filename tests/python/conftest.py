@@ -64,14 +64,14 @@ class Ways:
         """Close all clients."""
         self._stack.close()
 
-    def client(self, way: str, manner: str, **options: Any) -> Client | AsyncClient:  # noqa: ANN401
+    def client(self, way: str, manner: str) -> Client | AsyncClient:
         """Return a client, which the caller closes."""
         running = self.server.running
         connect = atoll.connect if manner == "sync" else atoll.connect_async
         if way == "in process":
-            return connect(self.folder, **options)
+            return connect(self.folder)
         url = running.central if way == "central" else running.locations["LHR"]
-        return connect(url, **{"token": running.token, **options})
+        return connect(url, token=running.token)
 
     def namespace(self, way: str, manner: str) -> Namespace:
         """Return the server's namespace."""

@@ -115,9 +115,12 @@ def test_add_sets_what_is_missing(cache: BaseCache) -> None:
 def test_of_two_who_add_one_does(cache: BaseCache) -> None:
     """However many try at once."""
     added: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda n=n: added.append(cache.add("key", n))) for n in range(8)
-    ]
+
+    def add() -> None:
+        """Add it, as the others do."""
+        added.append(cache.add("key", 1))
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

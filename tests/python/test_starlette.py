@@ -28,15 +28,17 @@ async def test_fastapi_passes_a_namespace(ways: Ways, key: str, *, near: bool) -
         else Namespaces(running.locations["LHR"], ids, token=running.token)
     )
     app = FastAPI(lifespan=kv.lifespan, exception_handlers=kv.exception_handlers)
-    flags_of = Annotated[AsyncNamespace, Depends(kv.depends("FLAGS"))]
+    flags_of = kv.depends("FLAGS")
 
     @app.put("/flags/{name}")
-    async def put(name: str, value: str, flags: flags_of) -> str:
+    async def put(
+        name: str, value: str, flags: Annotated[AsyncNamespace, Depends(flags_of)]
+    ) -> str:
         """Set a flag."""
         return (await flags.put(key + name, value)).position
 
     @app.get("/flags/{name}")
-    async def get(name: str, flags: flags_of) -> str | None:
+    async def get(name: str, flags: Annotated[AsyncNamespace, Depends(flags_of)]) -> str | None:
         """Read a flag."""
         return await flags.get(key + name)
 

@@ -190,9 +190,11 @@ def test_odd_keys_are_keys(space: Space, key: str, odd: str) -> None:
 )
 def test_what_is_no_key_is_refused(space: Space, bad: str, kind: type[AtollError]) -> None:
     """By every verb, with the same error."""
-    for call in (space.get, space.delete, lambda one: space.put(one, "v")):
+    for verb in (space.get, space.delete, space.session().get):
         with pytest.raises(kind):
-            call(bad)
+            verb(bad)
+    with pytest.raises(kind):
+        space.put(bad, "v")
 
 
 # Many keys.

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def _end(work: Callable[[], None]) -> None:
     try:
         work()
     except BaseException:  # noqa: BLE001 - a child says how it ended, whatever it was
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         os._exit(1)
     os._exit(0)
 

@@ -251,9 +251,10 @@ def conditions(
     """
     headers: dict[str, str] = {}
     if if_match is not None:
-        if isinstance(if_match, bool) or not (if_match == "*" or isinstance(if_match, int)):
-            raise ConditionInvalidError(given=str(if_match))
-        headers["if-match"] = "*" if if_match == "*" else f'"{if_match}"'
+        try:
+            headers["if-match"] = "*" if if_match == "*" else f'"{int(if_match)}"'
+        except (TypeError, ValueError) as error:
+            raise ConditionInvalidError(given=str(if_match)) from error
     if if_none_match is not None:
         headers["if-none-match"] = if_none_match
     if idempotency_key is not None:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Final, Generic, Literal, TypedDict, TypeVar
+from typing import IO, Any, Final, Generic, Literal, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +25,10 @@ T_co = TypeVar("T_co", covariant=True)
 MS_PER_S: Final = 1000
 BOUND_S_MAX: Final = 999_999_999
 """The longest that a request can name; more means the same as this."""
+
+
+_COLLECTIONS: Final[tuple[type, ...]] = (dict, list, tuple, set, frozenset)
+_STREAMS: Final = ("read", "__aiter__", "__iter__")
 
 
 class Bounds(TypedDict, total=False):
@@ -206,10 +210,9 @@ def encoded(value: object, kind: Literal["json"] | None) -> bytes | Iterable[byt
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    many = isinstance(value, dict | list | tuple | set | frozenset)
-    if hasattr(value, "read") or (isinstance(value, AsyncIterable | Iterable) and not many):
-        return value  # pyright: ignore[reportUnknownVariableType] - of whatever it yields
+        return bytes(cast("bytes", value))
+    if not isinstance(value, _COLLECTIONS) and any(hasattr(value, how) for how in _STREAMS):
+        return value
     message = (
         f"a value is str, bytes or a stream of bytes, not {type(value).__name__};"
         ' pass type="json" to store it as JSON'
