@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atoll.client import ValueUnreadableError
 from atoll.core import errors
 from atoll.core.errors import AtollError
 
@@ -78,7 +79,7 @@ def test_a_value_that_is_no_text_says_so(space: Space, key: str) -> None:
     space.put(key, b"\xff{")
 
     for kind in ("text", "json"):
-        with pytest.raises(errors.ValueUnreadableError) as refused:
+        with pytest.raises(ValueUnreadableError) as refused:
             space.get(key, kind)
         assert refused.value.kind == kind
     assert space.get(key, "bytes") == b"\xff{"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from atoll.client.aio import AsyncClient, AsyncNamespace, AsyncStream
     from atoll.client.sync import Client, Namespace, Stream
-    from atoll.client.values import Answer, Bounds, Key, Page, Written
+    from atoll.client.values import Answer, Bounds, Key, Page, ValueUnreadableError, Written
     from atoll.client.watching import Change
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Namespace",
     "Page",
     "Stream",
+    "ValueUnreadableError",
     "Written",
     "connect",
     "connect_async",
@@ -53,6 +54,7 @@ _MODULES: Final = {
     "Bounds": "values",
     "Key": "values",
     "Page": "values",
+    "ValueUnreadableError": "values",
     "Written": "values",
     "Change": "watching",
 }

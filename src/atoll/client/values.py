@@ -11,7 +11,7 @@ from typing import IO, Any, Final, Generic, Literal, TypedDict, TypeVar, cast
 
 import msgspec
 
-from atoll.core.errors import MetadataInvalidError, ParameterInvalidError, ValueUnreadableError
+from atoll.core.errors import InvalidRequestError, MetadataInvalidError, ParameterInvalidError
 from atoll.core.model import AtLeast, CacheStatus, Reading, parse_at_least
 
 Kind = Literal["text", "bytes", "json", "stream"]
@@ -177,6 +177,17 @@ def cache_control(wanted: Asked) -> str | None:
 
 
 # Values and bytes.
+
+
+class ValueUnreadableError(InvalidRequestError):
+    """A program asked for a value as something that it is not; the value is as it was stored."""
+
+    code = "value_unreadable"
+
+    def __init__(self, *, kind: str, detail: str) -> None:
+        self.kind = kind
+        self.detail = detail
+        super().__init__(f'the value cannot be read as {kind}: {detail}. Read it as type="bytes".')
 
 
 def decoded(raw: bytes, kind: Kind) -> Any:

@@ -8,7 +8,7 @@
             CursorInvalidError, ParameterInvalidError, BodyInvalidError, BodyTooLargeError
             BulkInvalidError, BulkReadInvalidError, BulkReadTooLargeError
             TitleInvalidError, TitleTakenError, NamespaceIdInvalidError
-            ConditionInvalidError, IdempotencyKeyReusedError, ValueUnreadableError
+            ConditionInvalidError, IdempotencyKeyReusedError
             RouteNotFoundError, MethodNotAllowedError
         NotFoundError                what was asked for is not there
             KeyNotFoundError, NamespaceNotFoundError, AccountNotFoundError, TokenNotFoundError
@@ -275,17 +275,6 @@ class IdempotencyKeyReusedError(InvalidRequestError):
             "This Idempotency-Key was sent before with a different request. Nothing was written;"
             " use a new key for a new request."
         )
-
-
-class ValueUnreadableError(InvalidRequestError):
-    """A program asked for a value as something that it is not; the value is as it was stored."""
-
-    code = "value_unreadable"
-
-    def __init__(self, *, kind: str, detail: str) -> None:
-        self.kind = kind
-        self.detail = detail
-        super().__init__(f'the value cannot be read as {kind}: {detail}. Read it as type="bytes".')
 
 
 class RouteNotFoundError(InvalidRequestError):

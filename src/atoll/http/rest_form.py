@@ -78,7 +78,6 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "namespace_id_invalid": Refusal(status=400, number=10011),
     "condition_invalid": Refusal(status=400, number=20400),
     "idempotency_key_reused": Refusal(status=422, number=20422),
-    "value_unreadable": Refusal(status=400, number=20400),
     "route_not_found": Refusal(status=404, number=7003, plain=True),
     "method_not_allowed": Refusal(status=405, number=10405, plain=True),
     "not_found": Refusal(status=404, number=20404),

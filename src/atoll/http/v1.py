@@ -100,7 +100,6 @@ STATUSES: Final[Mapping[str, int]] = {
     "namespace_id_invalid": 400,
     "condition_invalid": 400,
     "idempotency_key_reused": 422,
-    "value_unreadable": 400,
     "route_not_found": 404,
     "method_not_allowed": 405,
     "not_found": 404,
