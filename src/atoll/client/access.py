@@ -58,6 +58,12 @@ class Access:
 
     # Reading.
 
+    def quick(self, key: str) -> bytes | None:
+        """Return a value that is plainly the answer to a read without bounds; else `None`."""
+        if self._local is None or self.memory is not None:
+            return None
+        return self._local.quick(self.namespace, key)
+
     def peek(self, key: str, wanted: Asked) -> Reading | None:
         """Answer in process, without waiting; `None` says that `read` is to be awaited."""
         if self._local is None:

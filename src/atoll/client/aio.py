@@ -124,6 +124,10 @@ class AsyncNamespace:
             CutOffError: Central cannot be asked, and what is held is no answer.
             NotArrivedError: Nothing at or after `at_least` is to be had.
         """
+        if not bounds:
+            value = self._access.quick(key)
+            if value is not None and type != "stream":
+                return decoded(value, type)
         return await _made(await self._reading(key, type, bounds), type)
 
     @overload

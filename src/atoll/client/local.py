@@ -10,6 +10,7 @@ fork that Python does not hear of leaves the child without a cache of its own: i
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +25,10 @@ from atoll.core.model import SYSTEM_NAMESPACE, Reading
 from atoll.location.folder import boot_id
 from atoll.location.judging import Demand
 from atoll.location.lmdb_sight import UNREADABLE, LmdbSight
-from atoll.location.lookup import Lookup
+from atoll.location.lookup import REFRESH_AT, Lookup
 from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, published
+from atoll.location.quick import Quick, quick_age_ms
 from atoll.namespace_rules import Choice, NamespaceRules
 
 CACHE_NAME: Final = "cache"
@@ -36,6 +38,17 @@ KNOWN_MS_MAX: Final = 1000
 """How long the rules of a namespace, and what the location publishes, are taken as they were."""
 NAMESPACES_MAX: Final = 1000
 """How many namespaces' rules are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a namespace."""
+
+    rules: NamespaceRules
+    until_ms: int
+    """The instant from which on it is looked at again."""
+    quick_age_ms: int
+    """The age up to which an answer without a bound of its own needs no weighing."""
 
 
 class _Open:
@@ -59,7 +72,8 @@ class _Open:
         )
         # Looking for a namespace is not what somebody read.
         self.namespaces = Lookup(self.told.name, self.sight, clock=clock, boot=boot)
-        self.rules: dict[str, tuple[int, NamespaceRules]] = {}
+        self.quick = Quick(self.values, self.sight, self.mapping)
+        self.rules: dict[str, _Known] = {}
 
     def look(self) -> None:
         """See what the location publishes, and which of its files counts.
@@ -90,6 +104,19 @@ class Local:
         self._pid = os.getpid()
         self._open: _Open | None = None
         self.users = 0
+
+    def quick(self, namespace: str, key: str) -> bytes | None:
+        """Return a value that is plainly the answer to a read without bounds; else `None`."""
+        if self._pid != os.getpid():
+            return None
+        with self._lock:
+            cache = self._open
+            known = None if cache is None else cache.rules.get(namespace)
+            if cache is None or known is None:
+                return None
+            return cache.quick.value(
+                namespace, key, age_ms_max=known.quick_age_ms, until_ms=known.until_ms
+            )
 
     def answer(self, namespace: str, key: str, wanted: Asked) -> Reading | None:
         """Return what is held if that is an answer; else the keeper is to be asked.
@@ -150,8 +177,8 @@ class Local:
     ) -> NamespaceRules | None:
         """Return the rules of a namespace; `None` if it is not known here that it exists."""
         known = cache.rules.get(namespace)
-        if known is not None and now_ms - known[0] < KNOWN_MS_MAX:
-            return known[1]
+        if known is not None and now_ms < known.until_ms:
+            return known.rules
         demand = Demand(
             namespace=SYSTEM_NAMESPACE,
             key=f"namespace/{namespace}",
@@ -169,7 +196,12 @@ class Local:
         rules = msgspec.json.decode(entry.value, type=Namespace).rules
         if len(cache.rules) >= NAMESPACES_MAX:
             cache.rules.clear()
-        cache.rules[namespace] = (now_ms, rules)
+        bound_ms = cache.told.age_ms_max if rules.age_ms_max is None else rules.age_ms_max
+        cache.rules[namespace] = _Known(
+            rules=rules,
+            until_ms=min(now_ms, cache.told_ms) + KNOWN_MS_MAX,
+            quick_age_ms=quick_age_ms(bound_ms, refresh_at=REFRESH_AT),
+        )
         return rules
 
     def close(self) -> None:

@@ -196,14 +196,10 @@ def decoded(raw: bytes, kind: Kind) -> Any:
     Raises:
         ValueUnreadableError: It is not UTF-8, or not JSON.
     """
+    if kind == "bytes":
+        return raw
     try:
-        match kind:
-            case "text":
-                return raw.decode()
-            case "json":
-                return msgspec.json.decode(raw)
-            case _:
-                return raw
+        return raw.decode() if kind == "text" else msgspec.json.decode(raw)
     except ValueError as error:
         raise ValueUnreadableError(kind=kind, detail=str(error)) from error
 

@@ -41,9 +41,9 @@ class LmdbSight:
         self._current: Current | None = None
         self._env: lmdb.Environment | None = None
         self._value = b""
-        self._generation = 0
+        self.generation = 0
         self._raw = b""
-        self._state = CacheState()
+        self.state = CacheState()
 
     def look(self, namespace: str, key: str) -> Seen | None:
         """See `Sight`."""
@@ -56,24 +56,49 @@ class LmdbSight:
     def _look(self, namespace: str, key: str) -> Seen | None:
         if self._opens:
             self.prepare()
-        current, env = self._current, self._env
-        if current is None or env is None or current.value != self._value or current.is_unlinked():
+        current = self._current
+        if current is None or current.is_unlinked():
             return None
-        digest = digest_of(namespace, key)
-        with env.begin(db=self._records) as look:
-            raw_state = look.get(STATE_KEY, db=self._meta)
-            is_pinned = look.get(digest, db=self._pins) is not None
-            raw = None if is_pinned else look.get(digest)
+        found = self._fetched(digest_of(namespace, key))
+        if found is None:
+            return None
+        is_pinned, raw = found
+        record = None
+        if raw is not None and not is_pinned:
+            *place, held = codec.decode(raw, generation=self.generation, opened=self._large)
+            record = held if place == [namespace, key] else None
+        return Seen(state=self.state, record=record, is_pinned=is_pinned)
+
+    def raw(self, digest: bytes) -> bytes | None:
+        """Return the bytes of a record that is held and not pinned; `state` is of the same moment.
+
+        It neither opens files nor looks at their paths.
+        """
+        try:
+            found = self._fetched(digest)
+        except UNREADABLE:
+            self.close()
+            return None
+        return None if found is None or found[0] else found[1]
+
+    def _fetched(self, digest: bytes) -> tuple[bool, bytes | None] | None:
+        """Return whether a key is pinned and its record; `None` if another file counts, or none."""
+        env, current = self._env, self._current
+        if env is None or current is None:
+            return None
+        look = env.begin(self._records)
+        try:
+            raw_state = look.get(STATE_KEY, None, self._meta)
+            is_pinned = look.get(digest, None, self._pins) is not None
+            raw = look.get(digest)
+        finally:
+            look.abort()
         if current.value != self._value or raw_state is None:
             return None
         if raw_state != self._raw:
-            self._state = msgspec.json.decode(raw_state, type=CacheState)
+            self.state = msgspec.json.decode(raw_state, type=CacheState)
             self._raw = raw_state
-        record = None
-        if raw is not None:
-            *place, found = codec.decode(raw, generation=self._generation, opened=self._large)
-            record = found if place == [namespace, key] else None
-        return Seen(state=self._state, record=record, is_pinned=is_pinned)
+        return is_pinned, raw
 
     def prepare(self) -> None:
         """Open the file that counts, if that is not open already.
@@ -95,7 +120,7 @@ class LmdbSight:
     def _open(self) -> None:
         current = self._current = Current.of(self._folder, writable=False)
         self._value = current.value
-        self._generation, number = FORM.unpack(self._value)
+        self.generation, number = FORM.unpack(self._value)
         path = self._folder / f"cache-{number}.mdb"
         if number == 0 or not path.exists():
             return

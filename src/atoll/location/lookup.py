@@ -6,7 +6,7 @@ refreshed, and keys with a journaled write.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
@@ -18,6 +18,9 @@ from atoll.location.codec import digest_of
 from atoll.location.judging import Demand, Ground, has_expired, judge, refresh_age_ms
 from atoll.location.mapping import ReaderMapping
 from atoll.location.time import LocationTime
+
+REFRESH_AT: Final = 0.75
+"""What is older than this part of its bound is the keeper's to refresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Lookup:
         clock: Clock,
         boot: str,
         age_ms_max: int = 60_000,
-        refresh_at: float = 0.75,
+        refresh_at: float = REFRESH_AT,
         mapping: ReaderMapping | None = None,
     ) -> None:
         """Answer from what `sight` shows.
@@ -94,6 +97,27 @@ class Lookup:
             name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
         )
         self._time = LocationTime(clock)
+
+    @property
+    def ground(self) -> Ground:
+        """What is judged by, as it was `adopted` last."""
+        return self._ground
+
+    @property
+    def time(self) -> LocationTime:
+        """This machine's clock, and central's time."""
+        return self._time
+
+    def adopted(self, state: CacheState) -> bool:
+        """Go on from what the keeper saved, and say whether anything can be judged by it.
+
+        Under another boot nothing can.
+        """
+        if state is not self._state:
+            if state.boot != self._boot:
+                return False
+            self._adopt(state)
+        return True
 
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
@@ -165,10 +189,8 @@ class Lookup:
 
     def _judged_by(self, state: CacheState) -> Ground | None:
         """Return what to judge by, in the state that the keeper saved; not under another boot."""
-        if state is not self._state:
-            if state.boot != self._boot:
-                return None
-            self._adopt(state)
+        if not self.adopted(state):
+            return None
         ground = self._ground
         ground.trusted_ms = self._time.trusted_ms
         ground.central_us = self._time.central_us() or 0
