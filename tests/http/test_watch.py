@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from atoll.central import Central, CentralSettings
 from atoll.core.model import Batch, Mutation, Position
-from atoll.core.session import Downward, Hello, Upward
+from atoll.core.session import Downward, Echo, Hello, Upward
 from atoll.http import v1_watch
 from atoll.http.app import create_app
 from atoll.principal import Permission
@@ -104,13 +104,17 @@ async def test_only_what_begins_with_the_prefix(site: Site) -> None:
     async with Watcher(site, "?prefix=a%2F") as watcher:
         await watcher.until("present")
         for key in ("a", "b/1", "a/2", "aa"):
-            end = await write(site, key, b"v")
+            await write(site, key, b"v")
+        other = await site.accounts.create_namespace(site.account.id, "other")
+        written = await site.node.upstream.write(
+            Batch(namespace=other.id, mutations=(Mutation(key="a/3", value=b"v"),))
+        )
         mine = await watcher.event()
         site.clock.advance(BEATS_S)
         beat = await watcher.event()
 
     assert mine.said == ("put", "a/2")
-    assert (beat.name, beat.id) == ("position", end)
+    assert (beat.name, beat.id) == ("position", str(written.position))
 
 
 async def test_nothing_is_missed_from_any_position(site: Site) -> None:
@@ -359,7 +363,7 @@ async def test_a_server_that_stops(tmp_path: Path) -> None:
 
 
 class Mute:
-    """An upstream whose feed falls silent when it is told to."""
+    """An upstream whose feed falls silent, or whose echoes stay behind, when it is told to."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -368,11 +372,19 @@ class Mute:
         self.write = upstream.write
         self.list = upstream.list
         self.silent = False
+        self.behind = 0
+        """How far echoes stand before what was told, as at a location between two of its own."""
 
     async def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
         """See `Upstream`."""
         async for message in self._upstream.follow(hello, upward):
-            if not self.silent:
+            if self.silent:
+                continue
+            if isinstance(message, Echo):
+                at = message.position
+                at = replace(at, sequence=at.sequence - self.behind)
+                yield replace(message, position=at)
+            else:
                 yield message
 
 
@@ -388,6 +400,22 @@ async def test_a_feed_that_falls_silent(tmp_path: Path) -> None:
         end = await watcher.ended()
 
     assert (end.data["code"], end.data["status"]) == ("unreachable", 503)
+
+
+async def test_ids_never_go_back(tmp_path: Path) -> None:
+    """Also where an echo vouches for less than was told: who comes back is told nothing twice."""
+    site = await Site.make(tmp_path, upstream=Mute)
+    mute = site.node.upstream
+    assert isinstance(mute, Mute)
+    mute.behind = 1
+    async with Watcher(site) as watcher:
+        await watcher.until("present")
+        position = await write(site, "k", b"1")
+        told = await watcher.event()
+        site.clock.advance(BEATS_S)
+        beat = await watcher.event()
+
+    assert told.id == beat.id == position
 
 
 async def test_a_bound_on_how_many(site: Site) -> None:

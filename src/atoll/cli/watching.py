@@ -111,7 +111,8 @@ async def _watch(session: Session, asked: _Asked, since: str | None, *, clock: C
             if not begun or not may_pass(error) or failures > ATTEMPTS_MAX:
                 raise
             pause_s = min(PAUSE_S_FIRST * 2 ** (failures - 1), PAUSE_S_MAX)
-            session.out.note(f"atoll: {error}. Going on from {position} in {pause_s:g} s.")
+            reason = str(error).rstrip(".")
+            session.out.note(f"atoll: {reason}; going on from {position} in {pause_s:g} s")
         await clock.sleep(pause_s)
 
 
