@@ -217,6 +217,28 @@ def test_many_keys_are_read_in_their_order(space: Space, key: str) -> None:
     assert space.get_many([]) == {}
 
 
+def test_many_large_values_are_read_all_the_same(space: Space, key: str) -> None:
+    """Also where they are more than one answer holds."""
+    names = [f"{key}{number}" for number in range(14)]
+    for name in names:
+        space.put(name, LARGE)
+
+    assert space.get_many(names, "bytes") == dict.fromkeys(names, LARGE)
+    with pytest.raises(errors.KeyIllegalError):
+        space.get_many([*names[:2], ".."])
+
+
+def test_many_keys_of_a_session_are_its_own_writes(space: Space, key: str) -> None:
+    """Each as it was written last."""
+    own = space.session()
+    for number in range(3):
+        own.put(f"{key}{number}", str(number))
+
+    found = own.get_many([f"{key}{number}" for number in range(4)])
+
+    assert list(found.values()) == ["0", "1", "2", None]
+
+
 def test_keys_are_listed_page_by_page(space: Space, key: str) -> None:
     """With their metadata, and their values where those are asked for."""
     for number in range(5):

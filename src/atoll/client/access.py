@@ -1,6 +1,7 @@
 """The verbs of one namespace, once: both faces call these, and differ only in how they wait."""
 
 import asyncio
+import contextlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -8,6 +9,7 @@ from collections.abc import (
     Awaitable,
     Iterable,
     Mapping,
+    Sequence,
 )
 from dataclasses import replace
 from typing import IO, Final, Literal, cast
@@ -18,12 +20,18 @@ from atoll.client.values import Asked, Page, Written, encoded, metadata_text
 from atoll.client.watching import Change, watched
 from atoll.client.wire import PIECE_BYTES_MAX, Target, Wire
 from atoll.clock import SystemClock
-from atoll.core.errors import ConditionInvalidError, NotArrivedError
+from atoll.core.errors import (
+    ConditionInvalidError,
+    InvalidRequestError,
+    NotArrivedError,
+    UnavailableError,
+)
 from atoll.core.location_errors import CutOffError, OutcomeUnknownError, UnreachableError
 from atoll.core.model import LargeValue, Reading
+from atoll.location.glance import Glimpse
 
-KEYS_AT_ONCE: Final = 16
-"""How many of many keys are asked for at a time."""
+KEYS_AT_ONCE: Final = 100
+"""How many of many keys are asked for in one request, by the usual limits."""
 
 Precondition = int | Literal["*"]
 
@@ -58,8 +66,8 @@ class Access:
 
     # Reading.
 
-    def quick(self, key: str) -> bytes | None:
-        """Return a value that is plainly the answer to a read without bounds; else `None`."""
+    def quick(self, key: str) -> Glimpse | None:
+        """Return what is plainly the answer to a read without bounds; `None`: `peek` says."""
         if self._local is None or self.memory is not None:
             return None
         return self._local.quick(self.namespace, key)
@@ -110,19 +118,23 @@ class Access:
         """
         held = held or {}
         readings = {key: held.get(key) or self.peek(key, wanted) for key in keys}
-        missing = iter([key for key, reading in readings.items() if reading is None])
-
-        async def ask() -> None:
-            for key in missing:
+        missing = [key for key, reading in readings.items() if reading is None]
+        alike = [key for key in missing if self._presenting(key, wanted) == wanted]
+        readings |= await self._together(alike, wanted)
+        for key in missing:
+            if readings[key] is None:
                 readings[key] = await self.read(key, wanted)
-
-        tasks = [asyncio.ensure_future(ask()) for _ in range(KEYS_AT_ONCE)]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
         return {key: reading for key, reading in readings.items() if reading is not None}
+
+    async def _together(self, keys: Sequence[str], wanted: Asked) -> dict[str, Reading]:
+        """Read several keys in few requests; those that cannot be read so are left out."""
+        readings: dict[str, Reading] = {}
+        for at in range(0, len(keys), KEYS_AT_ONCE):
+            some = keys[at : at + KEYS_AT_ONCE]
+            # One by one each key meets its own error, and values may be as large as they are.
+            with contextlib.suppress(InvalidRequestError, UnavailableError):
+                readings |= await self._wire.read_many(self.namespace, some, wanted)
+        return readings
 
     def _presenting(self, key: str, wanted: Asked) -> Asked:
         if self.memory is None or wanted.at_least is not None:

@@ -125,9 +125,9 @@ class AsyncNamespace:
             NotArrivedError: Nothing at or after `at_least` is to be had.
         """
         if not bounds:
-            value = self._access.quick(key)
-            if value is not None and type != "stream":
-                return decoded(value, type)
+            found = self._access.quick(key)
+            if found is not None and type != "stream":
+                return None if found.value is None else decoded(found.value, type)
         return await _made(await self._reading(key, type, bounds), type)
 
     @overload

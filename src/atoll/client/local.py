@@ -23,12 +23,13 @@ from atoll.core.errors import AtollError
 from atoll.core.location_errors import CutOffError
 from atoll.core.model import SYSTEM_NAMESPACE, Reading
 from atoll.location.folder import boot_id
+from atoll.location.glance import Glimpse
 from atoll.location.judging import Demand
 from atoll.location.lmdb_sight import UNREADABLE, LmdbSight
-from atoll.location.lookup import REFRESH_AT, Lookup
+from atoll.location.lookup import Lookup
 from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, published
-from atoll.location.quick import Quick, quick_age_ms
+from atoll.location.quick import Quick
 from atoll.namespace_rules import Choice, NamespaceRules
 
 CACHE_NAME: Final = "cache"
@@ -47,8 +48,8 @@ class _Known:
     rules: NamespaceRules
     until_ms: int
     """The instant from which on it is looked at again."""
-    quick_age_ms: int
-    """The age up to which an answer without a bound of its own needs no weighing."""
+    age_ms_max: int
+    """The bound of a read that states none."""
 
 
 class _Open:
@@ -105,8 +106,8 @@ class Local:
         self._open: _Open | None = None
         self.users = 0
 
-    def quick(self, namespace: str, key: str) -> bytes | None:
-        """Return a value that is plainly the answer to a read without bounds; else `None`."""
+    def quick(self, namespace: str, key: str) -> Glimpse | None:
+        """Return what is plainly the answer to a read without bounds; `None`: `answer` says."""
         if self._pid != os.getpid():
             return None
         with self._lock:
@@ -114,8 +115,8 @@ class Local:
             known = None if cache is None else cache.rules.get(namespace)
             if cache is None or known is None:
                 return None
-            return cache.quick.value(
-                namespace, key, age_ms_max=known.quick_age_ms, until_ms=known.until_ms
+            return cache.quick.glimpse(
+                namespace, key, age_ms_max=known.age_ms_max, until_ms=known.until_ms
             )
 
     def answer(self, namespace: str, key: str, wanted: Asked) -> Reading | None:
@@ -196,11 +197,11 @@ class Local:
         rules = msgspec.json.decode(entry.value, type=Namespace).rules
         if len(cache.rules) >= NAMESPACES_MAX:
             cache.rules.clear()
-        bound_ms = cache.told.age_ms_max if rules.age_ms_max is None else rules.age_ms_max
+        bound_ms = rules.age_ms_max
         cache.rules[namespace] = _Known(
             rules=rules,
             until_ms=min(now_ms, cache.told_ms) + KNOWN_MS_MAX,
-            quick_age_ms=quick_age_ms(bound_ms, refresh_at=REFRESH_AT),
+            age_ms_max=cache.told.age_ms_max if bound_ms is None else bound_ms,
         )
         return rules
 

@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -49,6 +50,12 @@ class _Row(msgspec.Struct, frozen=True):
     metadata: Any = None
     value: str | None = None
     base64: bool = False
+    position: str | None = None
+
+
+class _Many(msgspec.Struct, frozen=True):
+    keys: tuple[_Row, ...]
+    missing: tuple[str, ...]
 
 
 class _Listing(msgspec.Struct, frozen=True):
@@ -69,6 +76,7 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 _refusals: Final = msgspec.json.Decoder(_Refusal)
+_manies: Final = msgspec.json.Decoder(_Many)
 _listings: Final = msgspec.json.Decoder(_Listing)
 _sums: Final = msgspec.json.Decoder(Sum)
 
@@ -113,6 +121,37 @@ def reading_of(response: httpx.Response, key: str, value: bytes | LargeValue | N
         cache=cache,
         node=node,
     )
+
+
+def readings_of(response: httpx.Response, keys: Sequence[str]) -> dict[str, Reading]:
+    """Return what an answer to a read of several keys says.
+
+    Raises:
+        RemoteError: It lacks what every answer of Atoll has, or one of `keys`.
+    """
+    shared = reading_of(response, "", None)
+    try:
+        many = _manies.decode(response.content)
+        readings = dict.fromkeys(many.missing, shared)
+        for row in many.keys:
+            key = _key(row)
+            place = parse_at_least(row.position or "")
+            token = place if isinstance(place, JournalToken) else None
+            readings[key.name] = replace(
+                shared,
+                entry=Entry(
+                    key=key.name,
+                    version=Version(key.version),
+                    value=key.value or b"",
+                    metadata=None if row.metadata is None else msgspec.json.encode(row.metadata),
+                    expiration=key.expiration,
+                ),
+                position=NOWHERE if isinstance(place, JournalToken) else place,
+                token=token,
+            )
+        return {key: readings[key] for key in keys}
+    except (KeyError, ValueError, AtollError) as error:
+        raise not_ours(response) from error
 
 
 def _cache_status(text: str) -> tuple[str, CacheStatus]:

@@ -7,7 +7,7 @@ more; a write is not, and whoever made it is told `OutcomeUnknownError`.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -112,8 +112,15 @@ class _Request:
     params: Mapping[str, str] | None = None
     headers: Mapping[str, str] | None = None
     content: bytes | AsyncIterable[bytes] | None = None
+    is_read: bool = False
+    """Whether it changes nothing, whatever its method."""
     silence_s_max: float | None = None
     """How long nothing may come, where that is longer than usual."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it can be sent again."""
+        return self.is_read or self.method == "GET"
 
 
 class Body:
@@ -188,11 +195,8 @@ class Wire:
         Raises:
             AtollError: What the node met, or `UnreachableError`.
         """
-        headers = {} if wanted.at_least is None else {"atoll-at-least": str(wanted.at_least)}
-        said = cache_control(wanted)
-        if said is not None:
-            headers["cache-control"] = said
-        response = await self._send(_Request("GET", _value_path(namespace, key), headers=headers))
+        path = _value_path(namespace, key)
+        response = await self._send(_Request("GET", path, headers=_bounds(wanted)))
         if response.is_success and stream:
             return told.reading_of(response, key, Body(response, self._target.name))
         await self._finish(response)
@@ -201,6 +205,21 @@ class Wire:
         if response.status_code == STATUS_NOT_FOUND and told.is_missing(response):
             return told.reading_of(response, key, None)
         raise told.refusal_of(response)
+
+    async def read_many(
+        self, namespace: str, keys: Sequence[str], wanted: Asked
+    ) -> dict[str, Reading]:
+        """Read several keys; what is said of their age is true of the oldest.
+
+        Raises:
+            AtollError: What the node met, or `UnreachableError`.
+        """
+        for key in keys:
+            rules.check_key(_CEILING, key)
+        path = f"/v1/namespaces/{quote(namespace, safe='')}/get"
+        body = msgspec.json.encode({"keys": keys})
+        request = _Request("POST", path, headers=_bounds(wanted), content=body, is_read=True)
+        return told.readings_of(await self._whole(request), keys)
 
     async def list(self, namespace: str, params: Mapping[str, str], at_least: str | None) -> Page:
         """Return one page of a listing.
@@ -280,12 +299,12 @@ class Wire:
 
     async def _whole(self, request: _Request) -> httpx.Response:
         response = await self._send(request)
-        await self._finish(response)
+        await self._finish(response, reads=request.reads)
         if not response.is_success:
             raise told.refusal_of(response)
         return response
 
-    async def _finish(self, response: httpx.Response) -> None:
+    async def _finish(self, response: httpx.Response, *, reads: bool = True) -> None:
         """Read the rest of an answer.
 
         Raises:
@@ -295,7 +314,7 @@ class Wire:
         try:
             await response.aread()
         except httpx.HTTPError as error:
-            if response.request.method != "GET":
+            if not reads:
                 raise OutcomeUnknownError from error
             raise unreachable(self._target.name, error, sent=True) from error
 
@@ -320,7 +339,7 @@ class Wire:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise unreachable(self._target.name, error, sent=False) from error
         except httpx.HTTPError as error:
-            if asked.method != "GET":
+            if not asked.reads:
                 raise OutcomeUnknownError from error
             if not isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
                 raise unreachable(self._target.name, error, sent=True) from error
@@ -369,6 +388,14 @@ class Wire:
             # A proxy that the environment names is for the outside, not for this machine.
             trust_env=target.folder is None and urlsplit(target.url).hostname not in LOOPBACK,
         )
+
+
+def _bounds(wanted: Asked) -> dict[str, str]:
+    headers = {} if wanted.at_least is None else {"atoll-at-least": str(wanted.at_least)}
+    said = cache_control(wanted)
+    if said is not None:
+        headers["cache-control"] = said
+    return headers
 
 
 def _value_path(namespace: str, key: str) -> str:

@@ -15,6 +15,7 @@ When a value expires is kept beside it, to the millisecond, because a namespace 
 less than a minute. It is judged by this machine's clock, as in Django's other backends.
 """
 
+import atexit
 import json
 import math
 import pickle
@@ -59,6 +60,12 @@ _CEILING: Final = Limits()
 
 _clients: Final[dict[tuple[object, ...], Client]] = {}
 _clients_lock = threading.Lock()
+
+
+@atexit.register
+def _close_clients() -> None:
+    for client in _clients.values():
+        client.close()
 
 
 class Serializer(Protocol):

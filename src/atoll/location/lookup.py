@@ -98,27 +98,6 @@ class Lookup:
         )
         self._time = LocationTime(clock)
 
-    @property
-    def ground(self) -> Ground:
-        """What is judged by, as it was `adopted` last."""
-        return self._ground
-
-    @property
-    def time(self) -> LocationTime:
-        """This machine's clock, and central's time."""
-        return self._time
-
-    def adopted(self, state: CacheState) -> bool:
-        """Go on from what the keeper saved, and say whether anything can be judged by it.
-
-        Under another boot nothing can.
-        """
-        if state is not self._state:
-            if state.boot != self._boot:
-                return False
-            self._adopt(state)
-        return True
-
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
         return self._time.central_us()
@@ -146,7 +125,7 @@ class Lookup:
         seen = self._sight.look(demand.namespace, demand.key)
         if seen is None or seen.is_pinned or seen.record is None:
             return None
-        ground = self._judged_by(seen.state)
+        ground = self.judged_by(seen.state)
         if ground is None:
             return None
         reading = judge(demand, seen.record, ground)
@@ -176,7 +155,7 @@ class Lookup:
             raise CutOffError(detail="the keeper of this location cannot be reached")
         if seen.is_pinned:
             raise CutOffError(detail="only the keeper knows what was written to this key here")
-        ground = self._judged_by(seen.state)
+        ground = self.judged_by(seen.state)
         reading = None if ground is None else judge(demand, seen.record, ground, final=True)
         if reading is not None:
             return self._counted(demand, reading)
@@ -187,10 +166,12 @@ class Lookup:
             raise CutOffError(detail="nothing is held of this key")
         raise CutOffError(detail="what is held of this key is older than the request allows")
 
-    def _judged_by(self, state: CacheState) -> Ground | None:
+    def judged_by(self, state: CacheState) -> Ground | None:
         """Return what to judge by, in the state that the keeper saved; not under another boot."""
-        if not self.adopted(state):
-            return None
+        if state is not self._state:
+            if state.boot != self._boot:
+                return None
+            self._adopt(state)
         ground = self._ground
         ground.trusted_ms = self._time.trusted_ms
         ground.central_us = self._time.central_us() or 0

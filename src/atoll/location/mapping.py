@@ -52,13 +52,12 @@ class ReaderMapping:
 
     def note(self, digest: bytes, status: CacheStatus) -> None:
         """Count an answer, and mark its key as read."""
-        self._map[TABLE_AT + slot_of(digest)] = 1
-        self._counts[COUNTED.index(status)] += 1
+        self.note_at(slot_of(digest), status)
 
-    def note_hit(self, slot: int) -> None:
-        """Count a value that was found, and mark its key as read."""
+    def note_at(self, slot: int, status: CacheStatus) -> None:
+        """Do as `note` does, given the slot of the key."""
         self._map[TABLE_AT + slot] = 1
-        self._counts[0] += 1
+        self._counts[COUNTED.index(status)] += 1
 
     def close(self) -> None:
         """Leave it to the keeper."""

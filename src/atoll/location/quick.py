@@ -1,30 +1,20 @@
-"""Values that are so plainly an answer that nothing is to be weighed: most reads of most programs.
+"""Answers that are so plainly there that nothing is to be weighed: most reads of most programs.
 
-`judging` has the rules. What is answered here it would answer too, and the test of this module
-compares the two; whatever is out of the ordinary in any way is left to it.
+It looks at the cache's bytes and has `glance` say whether they are an answer. Whatever is out of
+the ordinary in any way is left to `Lookup`.
 """
 
 from typing import Final
 
-from atoll.location.codec import (
-    HAS_ENTRY,
-    HAS_METADATA,
-    HAS_VALUE,
-    HEADER,
-    digest_of,
-)
-from atoll.location.judging import LIVE_MS_MAX, US_PER_S
+from atoll.core.model import CacheStatus
+from atoll.location.codec import digest_of
+from atoll.location.glance import Glimpse, glance
 from atoll.location.lmdb_sight import LmdbSight
-from atoll.location.lookup import Lookup
+from atoll.location.lookup import REFRESH_AT, Lookup
 from atoll.location.mapping import ReaderMapping, slot_of
 
 KEYS_MAX: Final = 10_000
 """How many keys' digests are remembered."""
-
-PLAIN: Final = frozenset({HAS_ENTRY | HAS_VALUE, HAS_ENTRY | HAS_VALUE | HAS_METADATA})
-"""The flags of a record that holds its value and was not marked in any way."""
-
-_HEADER_BYTES: Final = HEADER.size
 
 
 class Quick:
@@ -37,63 +27,46 @@ class Quick:
         self._mapping = mapping
         self._places: dict[tuple[str, str], tuple[bytes, bytes, int]] = {}
 
-    def value(self, namespace: str, key: str, *, age_ms_max: int, until_ms: int) -> bytes | None:
-        """Return a value; `None` says that it is to be judged whether there is an answer.
+    def glimpse(
+        self, namespace: str, key: str, *, age_ms_max: int, until_ms: int
+    ) -> Glimpse | None:
+        """Return what is held; `None` says that it is to be judged whether there is an answer.
 
         Args:
             namespace: The id.
             key: The key.
-            age_ms_max: The age below which nothing is to be refreshed.
-            until_ms: The instant from which on `age_ms_max` may be another.
+            age_ms_max: The bound.
+            until_ms: The instant from which on the bound may be another.
         """
-        place = self._places.get((namespace, key))
-        if place is None:
-            place = self._placed(namespace, key)
-        digest, name, slot = place
+        digest, name, slot = self._places.get((namespace, key)) or self._placed(namespace, key)
         lookup = self._lookup
-        now_ms = lookup.time.elapsed_ms()
+        asked_ms = lookup.elapsed_ms()
+        if asked_ms >= until_ms:
+            return None
         raw = self._sight.raw(digest)
-        if raw is None or now_ms >= until_ms or not lookup.adopted(self._sight.state):
+        ground = None if raw is None else lookup.judged_by(self._sight.state)
+        if raw is None or ground is None:
             return None
-        # Adopting may have brought another clock; what it noticed of a jump counts.
-        time = lookup.time
-        (
-            written_in,
-            flags,
-            sequence,
-            instant_ms,
-            _,
-            expiration,
-            namespace_bytes,
-            key_bytes,
-            metadata_bytes,
-        ) = HEADER.unpack_from(raw)
-        key_end = _HEADER_BYTES + namespace_bytes + key_bytes
-        feed = lookup.ground.feed
-        since = feed.subscribed.get(namespace)
-        if since is not None and sequence >= since and feed.instant_ms > instant_ms:
-            instant_ms = feed.instant_ms
-        if (
-            flags not in PLAIN
-            or written_in != self._sight.generation
-            or instant_ms < time.trusted_ms
-            or now_ms - instant_ms > age_ms_max
-            or raw[_HEADER_BYTES:key_end] != name
-            or (expiration and expiration * US_PER_S <= (time.central_us() or 0))
-        ):
-            return None
-        self._mapping.note_hit(slot)
-        return raw[key_end + metadata_bytes :]
+        found = glance(
+            raw,
+            namespace=namespace,
+            place=name,
+            ground=ground,
+            generation=self._sight.generation,
+            asked_ms=asked_ms,
+            age_ms_max=age_ms_max,
+            refresh_at=REFRESH_AT,
+        )
+        if found is not None:
+            missing = found.value is None
+            self._mapping.note_at(slot, CacheStatus.NEGATIVE if missing else CacheStatus.HIT)
+        return found
 
     def _placed(self, namespace: str, key: str) -> tuple[bytes, bytes, int]:
         if len(self._places) >= KEYS_MAX:
             self._places.clear()
-        digest = digest_of(namespace, key)
-        place = (digest, f"{namespace}{key}".encode(), slot_of(digest))
-        self._places[namespace, key] = place
+        # What has no UTF-8 form is no key, and found nowhere.
+        name = f"{namespace}{key}".encode(errors="surrogatepass")
+        digest = digest_of(namespace, key.encode(errors="replace").decode())
+        place = self._places[namespace, key] = (digest, name, slot_of(digest))
         return place
-
-
-def quick_age_ms(age_ms_max: int, *, refresh_at: float) -> int:
-    """Return the age up to which an answer within a bound is not asked for anew."""
-    return min(int(age_ms_max * refresh_at), LIVE_MS_MAX)
