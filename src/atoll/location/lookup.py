@@ -93,9 +93,10 @@ class Lookup:
         self._refresh_at = refresh_at
         self._mapping = mapping
         self._state: CacheState | None = None
-        self._ground = Ground(
+        self.ground = Ground(
             name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
         )
+        """What is judged by, as it was adopted last."""
         self._time = LocationTime(clock)
 
     def central_us(self) -> int | None:
@@ -125,7 +126,7 @@ class Lookup:
         seen = self._sight.look(demand.namespace, demand.key)
         if seen is None or seen.is_pinned or seen.record is None:
             return None
-        ground = self.judged_by(seen.state)
+        ground = self._judged_by(seen.state)
         if ground is None:
             return None
         reading = judge(demand, seen.record, ground)
@@ -155,7 +156,7 @@ class Lookup:
             raise CutOffError(detail="the keeper of this location cannot be reached")
         if seen.is_pinned:
             raise CutOffError(detail="only the keeper knows what was written to this key here")
-        ground = self.judged_by(seen.state)
+        ground = self._judged_by(seen.state)
         reading = None if ground is None else judge(demand, seen.record, ground, final=True)
         if reading is not None:
             return self._counted(demand, reading)
@@ -166,16 +167,25 @@ class Lookup:
             raise CutOffError(detail="nothing is held of this key")
         raise CutOffError(detail="what is held of this key is older than the request allows")
 
-    def judged_by(self, state: CacheState) -> Ground | None:
+    def _judged_by(self, state: CacheState) -> Ground | None:
         """Return what to judge by, in the state that the keeper saved; not under another boot."""
+        if not self.adopted(state):
+            return None
+        self.ground.central_us = self._time.central_us() or 0
+        return self.ground
+
+    def adopted(self, state: CacheState) -> bool:
+        """Judge by the state that the keeper saved from now on, but for central time.
+
+        Returns:
+            Whether that can be: not under another boot.
+        """
         if state is not self._state:
             if state.boot != self._boot:
-                return None
+                return False
             self._adopt(state)
-        ground = self._ground
-        ground.trusted_ms = self._time.trusted_ms
-        ground.central_us = self._time.central_us() or 0
-        return ground
+        self.ground.trusted_ms = self._time.trusted_ms
+        return True
 
     def _adopt(self, state: CacheState) -> None:
         """Go on from what the keeper saved; what either noticed of a jump counts."""
@@ -191,7 +201,7 @@ class Lookup:
             looked=looked,
             trusted_ms=max(state.trusted_ms, self._time.trusted_ms),
         )
-        ground = self._ground
+        ground = self.ground
         ground.incarnation = state.incarnation
         ground.lost_ms = state.lost_ms
         ground.feed = Feed(
