@@ -288,7 +288,7 @@ async def test_a_switch_of_the_upstream_keeps_what_is_held() -> None:
         await setup.d.read()
         await setup.pass_time(1)
 
-        setup.d.keeper.switch(setup.b.wire)
+        setup.d.keeper.switch(setup.b.wire, "b")
         assert (await setup.d.read()).order_unknown
         await setup.write(b"2")
         await setup.pass_time(3)
@@ -313,7 +313,7 @@ async def test_a_switch_leaves_nobody_waiting() -> None:
         await setup.settle()
         assert not behind.done()
 
-        setup.d.keeper.switch(setup.b.wire)
+        setup.d.keeper.switch(setup.b.wire, "b")
         await setup.pass_time(0.1)
 
         assert value_of(await behind) == b"1"

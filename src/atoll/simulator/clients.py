@@ -142,7 +142,7 @@ class Client:
             request.namespace,
             request.keys[0],
             now_s=self._loop.time(),
-            central_us=self._central.now_us(),
+            central_us=self._central.own_us,
             bound_ms=DEFAULT_BOUND_MS if bound_ms is None else bound_ms,
             at_least=request.at_least,
             must_refuse_stale=request.stale_ms_max == 0,
@@ -180,7 +180,7 @@ class Client:
     async def list_keys(self) -> None:
         """List a namespace in one page, and have it checked."""
         namespace, _ = self._pick()
-        asked_us = self._central.now_us()
+        asked_us = self._central.own_us
         query = ListQuery(namespace=namespace, prefix="k", limit=LIST_KEYS_MAX)
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -227,7 +227,7 @@ class Client:
             condition=mutation.condition,
             asked_s=self._loop.time(),
         )
-        asked_us = self._central.now_us()
+        asked_us = self._central.own_us
         checker.writing(operation)
         try:
             async with asyncio.timeout(PATIENCE_S):

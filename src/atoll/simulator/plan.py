@@ -21,6 +21,7 @@ FAULTS: Final = {
     "crash central": 3,
     "restore": 1,
     "step": 2,
+    "step central": 1,
     "break": 5,
     "feed cut": 6,
     "evict": 10,
@@ -33,11 +34,19 @@ FAULTS: Final = {
 
 FOCUSES: Final[tuple[dict[str, int], ...]] = (
     {"switch": 6, "feed cut": 8, "evict much": 6, "cut": 2},
+    {"evict much": 8, "feed cut": 8, "slow": 4},
+    {"set back": 5, "crash central": 3, "step central": 2},
     {"evict much": 8, "crash": 6, "cut": 6, "journal disk": 3},
     {"restore": 3, "crash central": 3, "cut": 4, "feed cut": 3},
     {"reboot": 5, "freeze": 5, "step": 5, "weather": 3},
 )
 """What some seeds are about: kinds of faults that are seldom met together by chance."""
+
+ALONE: Final = "set back"
+"""What central is alone in: a location that heard of its time is ahead of it from then on."""
+
+HOT_PART: Final = 0.3
+"""How many of those seeds have one key only, which everybody writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +117,25 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
                 ahead_s=random.choice((0.0, 0.0, 2.0, -2.0, 3600.0, -3600.0)),
             )
         )
+    hot = False
     weights = {kind: weight for kind, weight in FAULTS.items() if random.random() < 0.7}  # noqa: PLR2004
     if random.random() < 0.15:  # noqa: PLR2004 - some runs are quiet
         weights = {}
-    elif random.random() < 0.3:  # noqa: PLR2004
+    elif random.random() < 0.4:  # noqa: PLR2004
         weights = random.choice(FOCUSES)
+        hot = random.random() < HOT_PART
+        if ALONE in weights:
+            drawn.clear()
     delay_s, counted = random.choice((0.002, 0.02, 0.1)), random.random() < 0.5  # noqa: PLR2004
     if counted:
         delay_s = max(one_way_s(a, b) for a in sites for b in sites)
     return Plan(
         seed=seed,
         locations=tuple(drawn),
-        keys=KEYS[: random.choice((1, 2, 3, 3, 5))],
-        namespaces=NAMESPACES[: random.choice((1, 1, 2))],
-        clients=random.choice((1, 2, 3)),
-        think_s=random.choice((0.1, 0.2, 0.5)),
+        keys=KEYS[: 1 if hot else random.choice((1, 2, 3, 3, 5))],
+        namespaces=NAMESPACES[: 1 if hot else random.choice((1, 1, 2))],
+        clients=3 if hot else random.choice((1, 2, 3)),
+        think_s=0.1 if hot else random.choice((0.1, 0.2, 0.5)),
         safety_s=random.choice((30.0, 60.0, 90.0)),
         settle_s=100.0,
         fault_every_s=random.choice((1.0, 3.0, 8.0)),
@@ -130,6 +143,6 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
         sites=tuple(sites) if counted else (),
         grain_s=random.choice((0.0, 0.0, 0.001, 0.02)),
         log_rows_max=random.choice((10, 50, 1000)),
-        writes=random.choice((0.05, 0.2, 0.4)),
+        writes=0.4 if hot else random.choice((0.05, 0.2, 0.4)),
         faults=tuple(weights.items()),
     )
