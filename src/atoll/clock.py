@@ -48,8 +48,8 @@ class SystemClock:
 class SteadyTime:
     """A wall clock that never goes back, and stands still for nobody.
 
-    While the wall clock is behind what it said before, time goes on by the elapsed clock. So whoever
-    was told the time and goes on by a clock of their own is never ahead of it.
+    While the wall clock is behind what it said before, time goes on by the elapsed clock. So
+    whoever was told the time and goes on by a clock of their own is never ahead of it.
     """
 
     def __init__(self, clock: Clock, *, floor_us: int = 0) -> None:

@@ -1,6 +1,7 @@
 """What goes wrong, at moments and in ways that the seed draws."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -264,12 +265,16 @@ class Faults:
 
     async def _crash_central(self, *, restored: bool = False, set_back: bool = False) -> None:
         central = self._central
+        if set_back:
+            # Values expire at whole seconds: let some just have been seen to be gone.
+            to_next_s = 1 - central.own_us % US_PER_S / US_PER_S
+            await self._pause(to_next_s + self._random.random() * EVERY_S * 8)
         if not _is_up(central):
             return
         central.crash()
         self._network.break_sessions(CENTRAL)
         self._mark_all()
-        await self._pause(self._duration_s())
+        await self._pause(0.0 if set_back else self._duration_s())
         if not _is_up(central):
             if restored:
                 central.restore()
@@ -303,14 +308,17 @@ class Faults:
                 self._random.choice(self._plan.namespaces),
                 self._random.choice(self._plan.keys),
             )
-            if place.life is None:
-                continue
-            if place.flying(*at):
-                self._checker.counts["evictions beside a request in the air"] += 1
-            if place.evict(*at):
-                self._say(f"evict {at[1]} at {place.name}")
-                self._checker.counts["evictions"] += 1
-                self._checker.not_held(place.name, at)
+            self._evict_at(place, at)
+
+    def _evict_at(self, place: Place, at: tuple[str, str]) -> None:
+        if place.life is None:
+            return
+        if place.flying(*at):
+            self._checker.counts["evictions beside a request in the air"] += 1
+        if place.evict(*at):
+            self._say(f"evict {at[1]} at {place.name}")
+            self._checker.counts["evictions"] += 1
+            self._checker.not_held(place.name, at)
 
     async def _evict_much(self) -> None:
         """Evict all the time, so that some evictions meet what is in the air."""
@@ -353,6 +361,12 @@ class Faults:
         if not ways:
             return
         way = self._random.choice(ways)
+        above = () if len(way) == 1 or self._network.is_cut(*way[:2]) else way[:2]
+        if above:
+            # To a node that has been out of touch: what it holds is older than what was seen here.
+            self._network.cut(*above, silent=False)
+            self._mark_all()
+            await self._pause(self._random.random() * SHORT_S * 2)
         if _is_up(place) and self._random.random() < 0.5:  # noqa: PLR2004
             # As operators do it: by a setting, and a restart.
             place.crash()
@@ -365,6 +379,11 @@ class Faults:
         everybody = (*(other.name for other in self._places), CENTRAL)
         for other in self._places:
             self._checker.places[other.name].above = everybody
+        if above:
+            for at in itertools.product(self._plan.namespaces, self._plan.keys):
+                self._evict_at(place, at)
+            await self._pause(self._duration_s())
+            self._network.join(*above)
 
 
 def _is_up(node: Node) -> bool:
