@@ -37,6 +37,16 @@ def simulate(
         list[Path] | None,
         typer.Option(help="Add what another run has recorded. Repeatable.", metavar="FILE"),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run a world of many locations instead, and draw it.", metavar="FOLDER"
+        ),
+    ] = None,
+    world: Annotated[bool, typer.Option("--world", help="Draw a map as well.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="How many locations that world has.", min=2, max=300)
+    ] = 175,
 ) -> None:
     """Run whole deployments under faults, and hold every answer to the promises.
 
@@ -45,6 +55,10 @@ def simulate(
     """
     from atoll.simulator.campaign import load, run_campaign  # noqa: PLC0415 - it is large
 
+    if pictures is not None:
+        raise typer.Exit(
+            _draw(here, pictures, seed=first_seed, locations=locations, with_world=world)
+        )
     if trace:
         raise typer.Exit(_trace(first_seed))
     shown = sys.stderr.isatty() and not here.out.as_json
@@ -77,6 +91,27 @@ def _trace(seed: int) -> int:
     lines = [*report.trace, *map(str, report.violations)]
     sys.stdout.write("\n".join(lines) + "\n")
     return Exit.REFUSED if report.violations else Exit.DONE
+
+
+def _draw(here: Here, folder: Path, *, seed: int, locations: int, with_world: bool) -> int:
+    """Run a world over real distances, draw it, and say how fast changes were seen."""
+    from atoll.simulator.globe import simulate_globe  # noqa: PLC0415
+    from atoll.simulator.pictures import draw_all  # noqa: PLC0415
+
+    seen = simulate_globe(seed, locations)
+    command = f"atoll simulate --pictures {folder} --first-seed {seed} --locations {locations}"
+    paths = draw_all(
+        seen, folder, command=command + " --world" * with_world, with_world=with_world
+    )
+    numbers = seen.numbers()
+    lines = [f"{name:32} {value}" for name, value in numbers.items()]
+    lines += [f"drawn: {path}" for path in paths]
+    lines += map(str, seen.violations)
+    lines.append(f"{seen.checked} reads checked, {len(seen.violations)} violations")
+    violations = list(map(str, seen.violations))
+    document = {**numbers, "violations": violations, "pictures": list(map(str, paths))}
+    here.out.result(document, "\n".join(lines))
+    return Exit.REFUSED if seen.violations else Exit.DONE
 
 
 def _text(campaign: "Campaign") -> str:

@@ -87,7 +87,9 @@ class Client:
         while True:
             pause_s = random.expovariate(1 / self._plan.think_s)
             await asyncio.sleep(pause_s)  # noqa: TID251 - virtual seconds
-            if random.random() < self._plan.writes:
+            lull_s = self._plan.lull_s
+            is_lull = lull_s > 0 and self._loop.time() % (2 * lull_s) > lull_s
+            if random.random() < self._plan.writes and not is_lull:
                 await self._write_something()
             elif random.random() < 0.04:  # noqa: PLR2004 - lists are rarer than reads
                 await self.list_keys()

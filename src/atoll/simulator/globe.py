@@ -81,6 +81,19 @@ class Seen:
         """Return the same for the time when every feed was cut."""
         return sorted(seconds for spread in self.cut for seconds in spread.seen_s.values())
 
+    def numbers(self) -> dict[str, float]:
+        """Return what the run showed, by name, in seconds where nothing else is said."""
+        alive_s, cut_s = self.alive_s(), self.cut_s()
+        return {
+            "places": len(self.sites),
+            "reads": self.checked,
+            "writes": len(self.alive) + len(self.cut),
+            "alive_median_s": round(at_part(alive_s, 0.5), 3),
+            "alive_p99_s": round(at_part(alive_s, PERCENTILE), 3),
+            "alive_most_s": round(alive_s[-1], 3),
+            "cut_most_s": round(cut_s[-1], 1),
+        }
+
 
 def at_part(ordered: list[float], part: float) -> float:
     """Return the value below which a part of them lies."""
@@ -156,26 +169,26 @@ class Globe:
 
     async def _watch(self, writer: Client, key: str, spreads: list[Spread], look_s: float) -> None:
         mutation = Mutation(key=key, value=self._world.notes.new_value())
-        operation = await writer.write(NAMESPACES[0], mutation)
-        assert operation.version is not None
-        rows = self._world.history.key(NAMESPACES[0], key).rows
-        row = next(row for row in rows if row.version == operation.version)
         spread = Spread(origin=writer.place)
         spreads.append(spread)
-        await asyncio.gather(
-            *(self._look(client, key, row, spread, look_s) for client in self._world.clients)
-        )
+        looks = [self._look(client, mutation, spread, look_s) for client in self._world.clients]
+        await asyncio.gather(writer.write(NAMESPACES[0], mutation), *looks)
 
     async def _look(
-        self, client: Client, key: str, row: Row, spread: Spread, look_s: float
+        self, client: Client, mutation: Mutation, spread: Spread, look_s: float
     ) -> None:
-        """Ask until the change is seen, which must come to an end."""
-        while self._loop.time() < row.at_s + 2 * TARGET_CUT_S:
-            answer = await client.read(Read(namespace=NAMESPACES[0], keys=(key,)))
+        """Ask from the sending of a change until it is seen, which must come to an end."""
+        rows = self._world.history.key(NAMESPACES[0], mutation.key).rows
+        until_s = self._loop.time() + 2 * TARGET_CUT_S
+        row: Row | None = None
+        while self._loop.time() < until_s:
+            answer = await client.read(Read(namespace=NAMESPACES[0], keys=(mutation.key,)))
             entry = None if answer is None else answer[1].entry
-            if entry is not None and entry.version >= row.version:
+            row = row or next((row for row in rows[::-1] if row.value == mutation.value), None)
+            if row is not None and entry is not None and entry.version >= row.version:
                 break
             await self._pause(look_s)
+        assert row is not None
         spread.seen_s[client.place] = self._loop.time() - row.at_s
 
     async def _read(self, client: Client) -> None:
@@ -220,6 +233,7 @@ def _plan(seed: int, sites: list[Site]) -> Plan:
         grain_s=0.0,
         log_rows_max=100_000,
         writes=0.0,
+        lull_s=0.0,
         faults=(),
     )
 

@@ -35,6 +35,7 @@ FAULTS: Final = {
 FOCUSES: Final[tuple[dict[str, int], ...]] = (
     {"switch": 6, "feed cut": 8, "evict much": 6, "cut": 2},
     {"evict much": 8, "feed cut": 8, "slow": 4},
+    {"evict": 8, "slow": 1},
     {"set back": 5, "crash central": 3, "step central": 2},
     {"evict much": 8, "crash": 6, "cut": 6, "journal disk": 3},
     {"restore": 3, "crash central": 3, "cut": 4, "feed cut": 3},
@@ -42,10 +43,12 @@ FOCUSES: Final[tuple[dict[str, int], ...]] = (
 )
 """What some seeds are about: kinds of faults that are seldom met together by chance."""
 
+LULL_S: Final = 2.5
+
 ALONE: Final = "set back"
 """What central is alone in: a location that heard of its time is ahead of it from then on."""
 
-HOT_PART: Final = 0.3
+HOT_PART: Final = 0.5
 """How many of those seeds have one key only, which everybody writes."""
 
 
@@ -89,6 +92,9 @@ class Plan:
     log_rows_max: int
     writes: float
     """The part of what clients ask that writes."""
+    lull_s: float
+    """For so long everybody writes, and for as long nobody does, so that what went wrong in between
+    is not written over before it is read; 0 for no lulls."""
     faults: tuple[tuple[str, int], ...]
 
 
@@ -144,5 +150,6 @@ def draw(seed: int, *, locations: int | None = None) -> Plan:
         grain_s=random.choice((0.0, 0.0, 0.001, 0.02)),
         log_rows_max=random.choice((10, 50, 1000)),
         writes=0.4 if hot else random.choice((0.05, 0.2, 0.4)),
+        lull_s=random.choice((0.0, LULL_S)) if hot else 0.0,
         faults=tuple(weights.items()),
     )
