@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +12,9 @@ from atoll.cli.progress import progress
 
 if TYPE_CHECKING:
     from atoll.simulator.campaign import Campaign
+
+SAID_EVERY: Final = 100
+"""After so many seeds a run that is recorded says in a line how far it is, where no bar can."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +42,7 @@ def simulate(
     ] = None,
     pictures: Annotated[
         Path | None,
-        typer.Option(
-            help="Run a world of many locations instead, and draw it.", metavar="FOLDER"
-        ),
+        typer.Option(help="Run a world of many locations instead, and draw it.", metavar="FOLDER"),
     ] = None,
     world: Annotated[bool, typer.Option("--world", help="Draw a map as well.")] = False,
     locations: Annotated[
@@ -65,7 +66,10 @@ def simulate(
     with progress("seeds", total=seeds, in_bytes=False, shown=shown) as bar:
 
         def show(so_far: "Campaign") -> None:
-            bar(so_far.seeds, f"{so_far.counts['reads']} reads, {so_far.violations} violations")
+            found = f"{so_far.counts['reads']} reads, {so_far.violations} violations"
+            bar(so_far.seeds, found)
+            if record is not None and not shown and so_far.seeds % SAID_EVERY == 0:
+                here.out.note(f"{so_far.seeds} of {seeds} seeds, {found}")
 
         campaign = run_campaign(
             first_seed,
@@ -100,9 +104,7 @@ def _draw(here: Here, folder: Path, *, seed: int, locations: int, with_world: bo
 
     seen = simulate_globe(seed, locations)
     command = f"atoll simulate --pictures {folder} --first-seed {seed} --locations {locations}"
-    paths = draw_all(
-        seen, folder, command=command + " --world" * with_world, with_world=with_world
-    )
+    paths = draw_all(seen, folder, command=command + " --world" * with_world, with_world=with_world)
     numbers = seen.numbers()
     lines = [f"{name:32} {value}" for name, value in numbers.items()]
     lines += [f"drawn: {path}" for path in paths]

@@ -87,9 +87,7 @@ class Client:
         while True:
             pause_s = random.expovariate(1 / self._plan.think_s)
             await asyncio.sleep(pause_s)  # noqa: TID251 - virtual seconds
-            lull_s = self._plan.lull_s
-            is_lull = lull_s > 0 and self._loop.time() % (2 * lull_s) > lull_s
-            if random.random() < self._plan.writes and not is_lull:
+            if random.random() < self._plan.writes and self._may_write():
                 await self._write_something()
             elif random.random() < 0.04:  # noqa: PLR2004 - lists are rarer than reads
                 await self.list_keys()
@@ -98,6 +96,12 @@ class Client:
             else:
                 for _ in range(random.choice((1, 1, 1, 5))):
                     await self._read_something()
+
+    def _may_write(self) -> bool:
+        """Whether anybody writes here, and now."""
+        plan = self._plan
+        is_lull = plan.lull_s > 0 and self._loop.time() % (2 * plan.lull_s) > plan.lull_s
+        return not is_lull and plan.written_at in {"", self.place}
 
     def _pick(self) -> tuple[str, str]:
         return self._random.choice(self._plan.namespaces), self._random.choice(self._plan.keys)

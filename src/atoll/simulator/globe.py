@@ -16,7 +16,6 @@ from atoll.core.model import CacheStatus, Mutation, Read, Reading
 from atoll.simulator.airports import Site, draw_sites, one_way_s
 from atoll.simulator.clients import Client
 from atoll.simulator.facts import Question, Violation
-from atoll.simulator.history import Row
 from atoll.simulator.loop import VirtualLoop, run
 from atoll.simulator.plan import CENTRAL, NAMESPACES, LocationPlan, Plan
 from atoll.simulator.world import World, alone
@@ -180,16 +179,15 @@ class Globe:
         """Ask from the sending of a change until it is seen, which must come to an end."""
         rows = self._world.history.key(NAMESPACES[0], mutation.key).rows
         until_s = self._loop.time() + 2 * TARGET_CUT_S
-        row: Row | None = None
         while self._loop.time() < until_s:
             answer = await client.read(Read(namespace=NAMESPACES[0], keys=(mutation.key,)))
             entry = None if answer is None else answer[1].entry
-            row = row or next((row for row in rows[::-1] if row.value == mutation.value), None)
-            if row is not None and entry is not None and entry.version >= row.version:
-                break
+            made = [row for row in rows if row.value == mutation.value]
+            if made and entry is not None and entry.version >= made[0].version:
+                spread.seen_s[client.place] = self._loop.time() - made[0].at_s
+                return
             await self._pause(look_s)
-        assert row is not None
-        spread.seen_s[client.place] = self._loop.time() - row.at_s
+        spread.seen_s[client.place] = self._loop.time() - (until_s - 2 * TARGET_CUT_S)
 
     async def _read(self, client: Client) -> None:
         """Read now and then, some keys more than others."""
@@ -233,6 +231,7 @@ def _plan(seed: int, sites: list[Site]) -> Plan:
         grain_s=0.0,
         log_rows_max=100_000,
         writes=0.0,
+        written_at="",
         lull_s=0.0,
         faults=(),
     )

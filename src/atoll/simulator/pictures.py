@@ -35,8 +35,9 @@ STYLE: Final = """
   --quick: #58a6ff; --middling: #bc8cff; --slow: #f0883e; --land: #30363d } }
 svg { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif }
 text { fill: var(--ink) } .soft { fill: var(--soft) } .small { font-size: 11px }
-.title { font-size: 17px; font-weight: 600 } .head { font-weight: 600 } .paper { fill: var(--paper) }
-.grid { stroke: var(--grid) } .axis { stroke: var(--soft) } .curve { fill: none; stroke-width: 2.25 }
+.title { font-size: 17px; font-weight: 600 } .head { font-weight: 600 }
+.paper { fill: var(--paper) } .grid { stroke: var(--grid) } .axis { stroke: var(--soft) }
+.curve { fill: none; stroke-width: 2.25 }
 .one { stroke: var(--one) } .two { stroke: var(--two) } .bar-one { fill: var(--one) }
 .bar-two { fill: var(--two) } .shade { fill: var(--shade) } .limit { stroke: var(--two);
   stroke-dasharray: 5 4 } .land { fill: var(--land) } .fast { fill: var(--fast) }
@@ -151,11 +152,9 @@ def _frame(sheet: Sheet, x: Axis, y: Axis, head: str) -> None:
 def _climb(sheet: Sheet, x: Axis, y: Axis, values: Sequence[float], look: str) -> None:
     """Draw which part of `values`, in order, lies below each."""
     step = max(1, len(values) // POINTS_MAX)
-    corners = [(x.at(x.low), y.at(0.0))]
-    for at in range(0, len(values), step):
-        corners.append((x.at(values[at]), y.at((at + 1) / len(values))))
-    corners.append((x.at(values[-1]), y.at(1.0)))
-    sheet.curve(corners, look)
+    steps = [*range(0, len(values), step), len(values) - 1]
+    corners = [(x.at(values[at]), y.at((at + 1) / len(values))) for at in steps]
+    sheet.curve([(x.at(x.low), y.at(0.0)), *corners], look)
 
 
 def _mark(
@@ -290,7 +289,7 @@ def over_time(seen: Seen, command: str) -> Sheet:
     """Draw the hit rate and the age of answers as time goes by."""
     sheet = Sheet(
         "With every feed cut, then healed",
-        "Reads that are answered from what is held, and how old answers are, over five seconds each",
+        "Reads answered from what is held, and how old answers are, in stretches of five seconds",
         command,
     )
     bins: dict[int, list[Asked]] = {}
@@ -305,12 +304,8 @@ def over_time(seen: Seen, command: str) -> Sheet:
         end=816,
         ticks=tuple(float(s) for s in range(0, int(last_s) + 1, 30)),
     )
-    upper = Axis(
-        label="hits", low=0, high=1, begin=190, end=100, ticks=(0, 0.5, 1), say=_percent
-    )
-    lower = Axis(
-        label="age, s", low=0, high=66, begin=340, end=236, ticks=(0, 15, 30, 45, 60)
-    )
+    upper = Axis(label="hits", low=0, high=1, begin=190, end=100, ticks=(0, 0.5, 1), say=_percent)
+    lower = Axis(label="age, s", low=0, high=66, begin=340, end=236, ticks=(0, 15, 30, 45, 60))
     for y in (upper, lower):
         cut = x.at(seen.cut_from_s), x.at(seen.cut_until_s)
         sheet.bar(cut[0], y.end, cut[1] - cut[0], y.begin - y.end, "shade")
