@@ -102,12 +102,7 @@ class Knowledge:
             node=journal.state.node or CENTRAL_NODE,
             floor=max(journal.state.stamp_floor, state.stamps),
         )
-        for entry in journal.entries:
-            self._show(entry, order_unknown=entry.sequence <= self._lost_sequence)
-        try:
-            self.cache.pin_only(self.pins.places())
-        except CacheLostError:
-            self._lose()
+        self._show_journal()
         self.save()
 
     def save(self) -> None:
@@ -386,6 +381,15 @@ class Knowledge:
             self.cache.unpin(place for place in places if not self.pins.holds(place))
         except CacheLostError:
             self.lose_order()
+
+    def _show_journal(self) -> None:
+        """Show what the journal holds after a restart, and have readers ask about it."""
+        for entry in self.journal.entries:
+            self._show(entry, order_unknown=entry.sequence <= self._lost_sequence)
+        try:
+            self.cache.pin_only(self.pins.places())
+        except CacheLostError:
+            self._lose()
 
     def _show(self, entry: Journaled, *, order_unknown: bool = False) -> None:
         self.pins.add(entry, order_unknown=order_unknown)
