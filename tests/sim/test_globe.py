@@ -1,7 +1,7 @@
 """Many locations over real distances: how fast a change is seen with the feed, and without it."""
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_it_is_drawn(seen: Seen, tmp_path: Path) -> None:
     paths = draw_all(seen, tmp_path / "pictures", command="the command", with_world=True)
 
     for path in paths:
-        texts = [element.text for element in ElementTree.parse(path).iter()]  # noqa: S314 - ours
+        texts = [element.text for element in ET.parse(path).iter()]  # noqa: S314 - ours
         assert "the command" in texts
     assert {path.name for path in paths} >= {"propagation.svg", "world.svg"}
     assert paths[-1].read_text().count(" ms</title>") == LOCATIONS + 1
