@@ -161,10 +161,9 @@ def test_it_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
 def test_who_takes_nothing_holds_nobody_up(tmp_path: Path) -> None:
     """A watcher that reads nothing does not keep a server from stopping."""
     data = tmp_path / "data"
-    with serving(data, stop_s=ALLOWED_S) as server:
+    with socket.socket() as deaf, serving(data, stop_s=ALLOWED_S) as server:
         user = user_of(server)
         at = urlsplit(server.url)
-        deaf = socket.socket()
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((at.hostname, at.port))
         deaf.sendall(
@@ -177,4 +176,3 @@ def test_who_takes_nothing_holds_nobody_up(tmp_path: Path) -> None:
         atoll(data, "bulk", "put", user.namespace, str(tmp_path / "pairs.json"))
 
         assert server.stop() == 0
-        deaf.close()

@@ -195,7 +195,11 @@ class _Feed:
             self._upward.put_nowait(message)
 
     async def next(self, *others: "asyncio.Future[None]") -> Downward | None:
-        """Return the next message, or `None` once one of `others` is done."""
+        """Return the next message, or `None` once one of `others` is done.
+
+        Raises:
+            UnreachableError: The other end closed the session.
+        """
         self._coming = self._coming or asyncio.ensure_future(anext(self._messages))
         waited: set[asyncio.Future[Downward] | asyncio.Future[None]] = {self._coming, *others}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
