@@ -88,9 +88,9 @@ class LmdbSight:
             return None
         look = env.begin(self._records)
         try:
-            raw_state = look.get(STATE_KEY, None, self._meta)
+            raw_state: bytes | None = look.get(STATE_KEY, None, self._meta)
             is_pinned = look.get(digest, None, self._pins) is not None
-            raw = look.get(digest)
+            raw: bytes | None = look.get(digest)
         finally:
             look.abort()
         if current.value != self._value or raw_state is None:
