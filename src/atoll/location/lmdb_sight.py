@@ -42,7 +42,7 @@ class LmdbSight:
         self._env: lmdb.Environment | None = None
         self._value = b""
         self.generation = 0
-        self._raw = b""
+        self._raw: bytes = b""
         self.state = CacheState()
 
     def look(self, namespace: str, key: str) -> Seen | None:
