@@ -211,6 +211,7 @@ def encoded(value: object, kind: Literal["json"] | None) -> bytes | Iterable[byt
         TypeError: It is nothing that can be stored as it is, or no JSON value.
         ValueError: It holds what JSON cannot, such as NaN.
     """
+    named = type(value).__name__
     if kind == "json":
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
@@ -221,7 +222,7 @@ def encoded(value: object, kind: Literal["json"] | None) -> bytes | Iterable[byt
     if not isinstance(value, _COLLECTIONS) and any(hasattr(value, how) for how in _STREAMS):
         return value
     message = (
-        f"a value is str, bytes or a stream of bytes, not {type(value).__name__};"
+        f"a value is str, bytes or a stream of bytes, not {named};"
         ' pass type="json" to store it as JSON'
     )
     raise TypeError(message)

@@ -42,7 +42,7 @@ class LmdbSight:
         self._env: lmdb.Environment | None = None
         self._value = b""
         self.generation = 0
-        self._raw = b""
+        self._raw: bytes = b""
         self.state = CacheState()
 
     def look(self, namespace: str, key: str) -> Seen | None:
@@ -88,9 +88,9 @@ class LmdbSight:
             return None
         look = env.begin(self._records)
         try:
-            raw_state = look.get(STATE_KEY, None, self._meta)
+            raw_state: bytes | None = look.get(STATE_KEY, None, self._meta)
             is_pinned = look.get(digest, None, self._pins) is not None
-            raw = look.get(digest)
+            raw: bytes | None = look.get(digest)
         finally:
             look.abort()
         if current.value != self._value or raw_state is None:
