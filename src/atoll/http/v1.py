@@ -20,7 +20,6 @@ from atoll.core.errors import (
     ConditionFailedError,
     KeyNotFoundError,
     MethodNotAllowedError,
-    NamespaceNotFoundError,
     ParameterInvalidError,
     RouteNotFoundError,
 )
@@ -52,8 +51,8 @@ from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
-from atoll.http.values import Values, headers_of_write, principal_of
-from atoll.principal import EVERY_ACCOUNT, Permission, Principal
+from atoll.http.values import Values, admitted, headers_of_write
+from atoll.principal import Permission, Principal
 
 PREFIX: Final = b"/v1/"
 SMALL_BODY_BYTES_MAX: Final = MIB
@@ -195,7 +194,6 @@ class V1:
         Raises:
             RouteNotFoundError: As there, like the others.
             MethodNotAllowedError: The path is not for this method.
-            NamespaceNotFoundError: It does not exist, or belongs to another account.
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
@@ -206,14 +204,7 @@ class V1:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowedError(method=request.method, allowed=allowed)
         request.operation = operation.name
-        principal = await principal_of(self._node, request)
-        principal.require(
-            operation.permission, account=principal.account, namespace=request.namespace
-        )
-        namespace = await self._node.accounts.namespace(request.namespace)
-        if principal.account not in {EVERY_ACCOUNT, namespace.account}:
-            raise NamespaceNotFoundError
-        request.rules = namespace.rules
+        principal = await admitted(self._node, request, operation.permission)
         return await operation.run(request, principal)
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:

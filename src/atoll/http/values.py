@@ -1,12 +1,12 @@
-"""What REST v4 and `/v1` do alike: find out who asks; read, write, and make writing repeatable."""
+"""What the faces do alike: find out who asks; read, write, and make writing repeatable."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from atoll.core import rules
-from atoll.core.errors import NotArrivedError, ParameterInvalidError
+from atoll.core.errors import NamespaceNotFoundError, NotArrivedError, ParameterInvalidError
 from atoll.core.model import Batch, Identity, Mutation, Read, Reading, Written
 from atoll.http.body import Bodies
 from atoll.http.cache_control import UNSAID, Freshness
@@ -15,7 +15,7 @@ from atoll.http.form import boundary_of
 from atoll.http.metadata import stored_form
 from atoll.http.node import Node
 from atoll.namespace_rules import Choice
-from atoll.principal import Principal
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 US_PER_S: Final = 1_000_000
@@ -36,8 +36,28 @@ async def principal_of(node: Node, request: Request) -> Principal:
     )
 
 
+async def admitted(node: Node, request: Request, permission: Permission) -> Principal:
+    """Find out who a request comes from, and that the namespace that it names is theirs to use.
+
+    Args:
+        node: The node that is asked.
+        request: The request; its namespace was filled in, and its rules are by this.
+        permission: What it needs.
+
+    Raises:
+        NamespaceNotFoundError: It does not exist, or belongs to another account.
+    """
+    principal = await principal_of(node, request)
+    principal.require(permission, account=principal.account, namespace=request.namespace)
+    namespace = await node.accounts.namespace(request.namespace)
+    if principal.account not in {EVERY_ACCOUNT, namespace.account}:
+        raise NamespaceNotFoundError
+    request.rules = namespace.rules
+    return principal
+
+
 class Values:
-    """Single keys of one face."""
+    """The values of one face."""
 
     def __init__(self, node: Node, bodies: Bodies, face: str) -> None:
         """Read and write through `node`, counting rewrites as the limits say for `face`."""
@@ -56,25 +76,20 @@ class Values:
             NotArrivedError: Nothing at or after its position is here, and it does not say that
                 what is stale will do.
         """
-        key = decode_key(request.key)
-        rules.check_key(self._node.limits, key)
-        strict = request.rules.stale is Choice.REFUSE
-        asked = Read(
-            namespace=request.namespace,
-            keys=(key,),
-            age_ms_max=(
-                request.rules.age_ms_max if wanted.age_ms_max is None else wanted.age_ms_max
-            ),
-            stale_ms_max=0 if strict else wanted.stale_ms_max,
-            at_least=request.at_least,
-        )
+        asked = _question(request, (self._key(request),), wanted)
         try:
             return await self._node.upstream.read(asked)
         except NotArrivedError:
-            if strict or not wanted.max_stale:
+            if request.rules.stale is Choice.REFUSE or not wanted.max_stale:
                 raise
         reading = await self._node.upstream.read(replace(asked, at_least=None))
         return replace(reading, stale=True)
+
+    async def read_many(
+        self, request: Request, keys: Sequence[str], *, wanted: Freshness = UNSAID
+    ) -> Sequence[Reading]:
+        """Read several keys, which were checked, of the namespace that `request` names."""
+        return await self._node.upstream.read_many(_question(request, keys, wanted))
 
     async def put(
         self, request: Request, principal: Principal, *, metadata: bytes | None = None
@@ -86,18 +101,29 @@ class Values:
             principal: Who asks.
             metadata: Text from elsewhere than a form.
         """
-        key = decode_key(request.key)
-        rules.check_key(self._node.limits, key)
         is_form, boundary = boundary_of(request.headers.get(b"content-type"))
-        if is_form:
-            async with self._bodies.form(request, boundary) as form:
-                given = metadata if form.metadata is None else form.metadata
-                return await self._store(request, principal, key, form.value, given)
+        if not is_form:
+            return await self.put_body(request, principal, metadata=metadata)
+        key = self._key(request)
+        async with self._bodies.form(request, boundary) as form:
+            given = metadata if form.metadata is None else form.metadata
+            return await self._store(request, principal, key, form.value, given)
+
+    async def put_body(
+        self, request: Request, principal: Principal, *, metadata: bytes | None = None
+    ) -> Written:
+        """Store the whole body as it came, whatever its type says; see `put`."""
+        key = self._key(request)
         small = await self._bodies.small_value(request)
         if small is not None:
             return await self._store(request, principal, key, small, metadata)
         async with self._bodies.value(request) as value:
             return await self._store(request, principal, key, value, metadata)
+
+    def _key(self, request: Request) -> str:
+        key = decode_key(request.key)
+        rules.check_key(self._node.limits, key)
+        return key
 
     async def _store(
         self,
@@ -164,6 +190,18 @@ class Values:
                 journal_allowed=request.rules.journal is Choice.ALLOW,
             )
         )
+
+
+def _question(request: Request, keys: Sequence[str], wanted: Freshness) -> Read:
+    """Ask what a request asks, as its namespace's rules have it."""
+    rules_of = request.rules
+    return Read(
+        namespace=request.namespace,
+        keys=keys,
+        age_ms_max=rules_of.age_ms_max if wanted.age_ms_max is None else wanted.age_ms_max,
+        stale_ms_max=0 if rules_of.stale is Choice.REFUSE else wanted.stale_ms_max,
+        at_least=request.at_least,
+    )
 
 
 def identity_of(request: Request, principal: Principal, said: Iterable[bytes]) -> Identity | None:
