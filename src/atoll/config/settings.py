@@ -340,6 +340,15 @@ class Config:
             )
         },
     )
+    workerd: Path | None = field(
+        default=None,
+        metadata={
+            "setting": Setting(
+                text="The program that runs Workers; without it, the one in a project's"
+                " node_modules or on the PATH."
+            )
+        },
+    )
     timeout_s: float = field(
         default=60.0,
         metadata={
