@@ -22,6 +22,8 @@ _STACK: Final = "\nstack: "
 class _Line(msgspec.Struct):
     level: str
     message: str
+    source: str | None = None
+    """Where in the program it was logged; `None` if it was the Worker."""
 
 
 async def pass_on(lines: asyncio.StreamReader, out: TextIO) -> None:
@@ -47,6 +49,9 @@ def readable(line: bytes) -> tuple[str | None, bool]:
         logged = msgspec.json.decode(line, type=_Line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return line.decode(errors="replace").rstrip("\n"), False
+    if logged.source is None:
+        return logged.message, False
+    # Where the runtime behaves as of an earlier day, it is the program that logs it.
     said = _CONSOLE.fullmatch(logged.message)
     if said is not None:
         return _words(said[1]), False
