@@ -60,7 +60,11 @@ class RunningWorker:
 
 @contextmanager
 def running_worker(
-    data: Path, folder: Path, *arguments: str | Path, log: Path | None = None, **settings: str
+    data: Path,
+    folder: Path,
+    *arguments: str | Path,
+    log: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Generator[RunningWorker]:
     """Run a Worker for the length of a `with`.
 
@@ -69,14 +73,14 @@ def running_worker(
         folder: The current folder.
         *arguments: What stands behind `atoll worker run`.
         log: Where its standard error goes; by default beside the data.
-        **settings: As in `environment`.
+        settings: As in `environment`.
     """
     log = log or data.with_name(f"{data.name}.worker.log")
     with log.open("ab") as complaints:
         process = subprocess.Popen(
             [ATOLL, "worker", "run", "--port", "0", *arguments],
             cwd=folder,
-            env=environment(data, **settings),
+            env=environment(data, **(settings or {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,

@@ -118,7 +118,11 @@ class Config:
     # Where a server listens, and how it stops.
     host: str = field(
         default="127.0.0.1",
-        metadata={"setting": Setting(text=f"The address to listen on. {LOOPBACK_NOTE}")},
+        metadata={
+            "setting": Setting(
+                text=f"The address to listen on, or unix:PATH for a unix socket. {LOOPBACK_NOTE}"
+            )
+        },
     )
     port: int = field(
         default=8780,
