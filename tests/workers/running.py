@@ -4,7 +4,6 @@ import base64
 import contextlib
 import http.client
 import json
-import os
 import re
 import select
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tests.clients import installed
 from tests.support.server import ATOLL, environment
@@ -180,20 +179,21 @@ def filled(size_bytes: int, *, known: bool) -> Json:
     return {"$filled": size_bytes, "known": known}
 
 
-def _read(told: Json) -> Json:
-    match told:
+def _read(told: object) -> Json:
+    if isinstance(told, list):
+        return [_read(value) for value in cast("list[object]", told)]
+    if not isinstance(told, dict):
+        return told
+    members = cast("dict[str, Any]", told)
+    match members:
         case {"$bytes": text} | {"$stream": text}:
             return base64.b64decode(text)
         case {"$map": rows}:
             return {key: _read(value) for key, value in rows}
         case {"$undefined": _}:
             return UNDEFINED
-        case dict():
-            return {name: _read(value) for name, value in told.items()}
-        case list():
-            return [_read(value) for value in told]
         case _:
-            return told
+            return {name: _read(value) for name, value in members.items()}
 
 
 def as_module(folder: Path) -> Path:
@@ -217,12 +217,3 @@ def as_service_worker(folder: Path, bindings: Sequence[str]) -> Path:
 def workerd(release: str) -> Path:
     """Return the workerd that came with a release of wrangler."""
     return installed.workerd(release)
-
-
-def pid_ended(pid: int) -> bool:
-    """Whether a process is gone."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from atoll.clock import SystemClock
@@ -38,11 +39,10 @@ def ran(server: Server, folder: Path, *arguments: str | Path) -> "subprocess.Com
     )
 
 
-def token_names(access: Access) -> list[str]:
+def token_names(access: Access) -> list[object]:
     """Return the names of the account's tokens."""
     listed = succeed(access, "GET", f"/accounts/{access.account_id}/tokens?per_page=1000").result
-    assert isinstance(listed, list)
-    return [one["name"] for one in listed]
+    return [token["name"] for token in msgspec.convert(listed, list[dict[str, object]])]
 
 
 def test_a_token_of_its_own(server: Server, access: Access, tmp_path: Path) -> None:

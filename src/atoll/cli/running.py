@@ -58,7 +58,11 @@ log = structlog.stdlib.get_logger()
 
 
 def run_dev(here: Here, *, locations: str, rtt_ms: str) -> None:
-    """See `atoll dev`."""
+    """See `atoll dev`.
+
+    Raises:
+        ConfigError: It is to listen on a unix socket.
+    """
     with usage():
         names = _names(locations)
         links = _rtt_ms(rtt_ms, names)
