@@ -84,7 +84,11 @@ def operations() -> Iterator[tuple[str, str]]:
 async def test_what_is_documented_exists(site: Site, path: str, method: str) -> None:
     """No documented operation is an unknown route or a wrong method."""
     filled = path.format(
-        account_id=site.account.id, namespace_id=site.namespace.id, key="k", token_id="0" * 16
+        account_id=site.account.id,
+        namespace_id=site.namespace.id,
+        key="k",
+        token_id="0" * 16,
+        node_name="LHR",
     )
 
     reply = await site.ask(method, filled)
@@ -100,7 +104,11 @@ async def test_what_exists_is_documented(site: Site) -> None:
         documented.setdefault(path, set()).add(method)
     for path, methods in documented.items():
         filled = path.format(
-            account_id=site.account.id, namespace_id=site.namespace.id, key="k", token_id="0" * 16
+            account_id=site.account.id,
+            namespace_id=site.namespace.id,
+            key="k",
+            token_id="0" * 16,
+            node_name="LHR",
         )
         refused = await site.ask("BREW", filled)
         assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == methods

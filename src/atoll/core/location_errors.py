@@ -1,8 +1,8 @@
 """The errors of locations, a part of the tree in `core.errors`.
 
-All but two are kinds of `UnavailableError`: what cannot be done now may be done later. A location
-that was forgotten stays so, and its journal is set aside; one that another process keeps is not
-opened at all.
+Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
+forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
+all; and what a request wants only if it is held may not be held.
 """
 
 from pathlib import Path
@@ -46,6 +46,18 @@ class CutOffError(UnavailableError):
         self.sent = sent
         """Whether the request may have reached central all the same."""
         super().__init__(f"this location cannot reach central now: {detail}")
+
+
+class NotHeldError(AtollError):
+    """A location does not hold what a request wants only if it is held."""
+
+    code = "not_held"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this location holds nothing that answers the request, which says only-if-cached: leave"
+            " that out to have it fetched"
+        )
 
 
 class OutcomeUnknownError(UnavailableError):

@@ -172,12 +172,11 @@ class Binding:
     # Many keys.
 
     async def _get_many(self, request: Request, _principal: Principal) -> Answer:
-        limits = self._node.limits
-        asked = await asked_of(self._bodies, limits, request)
+        asked = await asked_of(self._bodies, request)
         wanted = self._freshness(asked.cache_ttl)
         readings = await self._values.read_many(request, asked.keys, wanted=wanted)
         # As text, what is no text is shown as a single `get` shows it.
-        rows = await rows_of(limits, asked, readings, expirations=False, errors="replace")
+        rows = await rows_of(asked, readings, expirations=False, errors="replace")
         return json_answer(_encode(rows))
 
     async def _list(self, request: Request, _principal: Principal) -> Answer:

@@ -1,16 +1,16 @@
 """Reading many keys with one request, which REST v4 and the binding do alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from atoll.core import rules
-from atoll.core.errors import BulkReadInvalidError, BulkReadTooLargeError
-from atoll.core.limits import MIB, Limits
+from atoll.core.errors import BulkReadInvalidError
+from atoll.core.limits import MIB
 from atoll.core.model import Entry, Reading
 from atoll.http.body import Bodies
 from atoll.http.exchange import Request
+from atoll.http.values import whole_value
 
 BODY_BYTES_MAX: Final = MIB
 """A hundred keys of 512 bytes fit well, each byte escaped."""
@@ -46,11 +46,11 @@ class RowExpiring(msgspec.Struct):
 _decoder = msgspec.json.Decoder(BulkRead)
 
 
-async def asked_of(bodies: Bodies, limits: Limits, request: Request) -> BulkRead:
-    """Read and check what a request asks for; keys that it names twice are there once.
+async def asked_of(bodies: Bodies, request: Request) -> BulkRead:
+    """Read what a request asks for; how many keys it may name is for `Values.read_many` to say.
 
     Raises:
-        BulkReadInvalidError: It is not of the form, or asks for too few keys or too many.
+        BulkReadInvalidError: It is not of the form.
     """
     async with bodies.whole(request, bytes_max=BODY_BYTES_MAX) as body:
         try:
@@ -58,45 +58,25 @@ async def asked_of(bodies: Bodies, limits: Limits, request: Request) -> BulkRead
         except (ValueError, RecursionError) as error:
             detail = f"the body must be an object with `keys`, an array of texts: {error}"
             raise BulkReadInvalidError(detail=detail) from error
-    if not asked.keys:
-        raise BulkReadInvalidError(detail="You must request a minimum of 1 key")
-    if len(asked.keys) > limits.bulk_read_keys_max:
-        detail = f"You can request a maximum of {limits.bulk_read_keys_max} keys"
-        raise BulkReadInvalidError(detail=detail)
     if asked.type not in {None, "text", "json"}:
         detail = f'"{asked.type}" is not a valid type. Use "json" or "text"'
         raise BulkReadInvalidError(detail=detail)
-    for key in asked.keys:
-        rules.check_key(limits, key)
-    asked.keys = list(dict.fromkeys(asked.keys))
     return asked
 
 
 async def rows_of(
-    limits: Limits,
-    asked: BulkRead,
-    readings: Sequence[Reading],
-    *,
-    expirations: bool,
-    errors: str,
+    asked: BulkRead, readings: Mapping[str, Reading], *, expirations: bool, errors: str
 ) -> Mapping[str, object]:
     """Return what is shown of each key, ready to be encoded.
 
     Args:
-        limits: The limits in force.
         asked: What was asked for.
-        readings: The answer, key by key.
+        readings: The answer, by key.
         expirations: Whether they are shown beside metadata.
         errors: What becomes of values that are no text: `strict` or `replace`, as codecs have it.
-
-    Raises:
-        BulkReadTooLargeError: The values add up to more than one answer may hold.
     """
-    total_bytes = sum(_size_of(reading.entry) for reading in readings)
-    if total_bytes > limits.bulk_read_bytes_max:
-        raise BulkReadTooLargeError(size_bytes_max=limits.bulk_read_bytes_max)
     rows: dict[str, object] = {}
-    for key, reading in zip(asked.keys, readings, strict=True):
+    for key, reading in readings.items():
         entry = reading.entry
         if entry is None:
             rows[key] = None
@@ -112,22 +92,13 @@ async def rows_of(
     return rows
 
 
-def _size_of(entry: Entry | None) -> int:
-    if entry is None or entry.value is None:
-        return 0
-    return len(entry.value) if isinstance(entry.value, bytes) else entry.value.size_bytes
-
-
 async def _shown(key: str, entry: Entry, *, as_json: bool, errors: str) -> str | msgspec.Raw:
     """Return a value as a bulk read shows it.
 
     Raises:
         BulkReadInvalidError: It is not text, or not JSON when that was asked for.
     """
-    value = entry.value
-    assert value is not None
-    if not isinstance(value, bytes):
-        value = b"".join([chunk async for chunk in value.chunks()])
+    value = await whole_value(entry)
     try:
         if not as_json:
             return value.decode(errors=errors)

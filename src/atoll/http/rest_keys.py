@@ -24,7 +24,8 @@ from atoll.http.exchange import Answer, Request, at_position, etag
 from atoll.http.metadata import stored_form, stored_forms
 from atoll.http.node import Node
 from atoll.http.rest_form import refuse, succeed, succeed_with_null
-from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of
+from atoll.http.shown import combined
+from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of, size_of
 from atoll.namespace_rules import Choice
 from atoll.principal import Principal
 
@@ -80,17 +81,15 @@ class RestKeys:
         entry = reading.entry
         if entry is None or entry.value is None:
             return _not_found(request, reading)
-        value = entry.value
-        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
         headers = [
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % size_bytes),
+            (b"content-length", b"%d" % size_of(entry)),
             etag(entry.version),
             at_position(reading.position),
         ]
         if entry.expiration is not None:
             headers.append((b"expiration", b"%d" % entry.expiration))
-        return Answer(headers=headers, body=value)
+        return Answer(headers=headers, body=entry.value)
 
     async def get_metadata(self, request: Request, _principal: Principal) -> Answer:
         """Answer with the metadata, `null` when the key has none."""
@@ -233,13 +232,10 @@ class RestKeys:
 
     async def bulk_get(self, request: Request, _principal: Principal) -> Answer:
         """Answer with the values of many keys, as text or as JSON."""
-        limits = self._node.limits
-        asked = await asked_of(self._bodies, limits, request)
+        asked = await asked_of(self._bodies, request)
         readings = await self._values.read_many(request, asked.keys)
-        rows = await rows_of(limits, asked, readings, expirations=True, errors="strict")
-        position = min(
-            (reading.position for reading in readings), key=lambda position: position.sequence
-        )
+        rows = await rows_of(asked, readings, expirations=True, errors="strict")
+        position = combined(readings.values()).position
         return succeed({"values": rows}, headers=[at_position(position)])
 
 

@@ -9,7 +9,7 @@ JSON, because a JavaScript number cannot hold them.
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -49,9 +49,9 @@ from atoll.http.exchange import (
 )
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
-from atoll.http.shown import TRUE, headers_of_reading
+from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
-from atoll.http.values import Values, admitted, headers_of_write
+from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
 from atoll.principal import Permission, Principal
 
 PREFIX: Final = b"/v1/"
@@ -122,6 +122,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "cut_off": 503,
     "not_admitted": 503,
     "central_only": 421,
+    "not_held": 504,
     "outcome_unknown": 503,
     "journal_full": 503,
     "location_unknown": 503,
@@ -159,6 +160,8 @@ class _Row(msgspec.Struct, omit_defaults=True):
     value: str | None = None
     base64: bool = False
     value_omitted: bool = False
+    position: str | None = None
+    journaled: bool = False
 
 
 class V1:
@@ -179,6 +182,7 @@ class V1:
                 "PUT": _Operation("put", write, self._put),
                 "DELETE": _Operation("delete", write, self._delete),
             },
+            b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
             b"settings": {
@@ -249,13 +253,11 @@ class V1:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
         if _matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
-        value = entry.value
-        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
         headers += (
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % size_bytes),
+            (b"content-length", b"%d" % size_of(entry)),
         )
-        return Answer(headers=headers, body=value)
+        return Answer(headers=headers, body=entry.value)
 
     async def _put(self, request: Request, principal: Principal) -> Answer:
         metadata = request.headers.get(b"atoll-metadata")
@@ -279,6 +281,36 @@ class V1:
         return json_answer(_encode(await accounts.change_rules(account, request.namespace, given)))
 
     # Many keys.
+
+    async def _get_many(self, request: Request, _principal: Principal) -> Answer:
+        async with self._bodies.whole(request, bytes_max=SMALL_BODY_BYTES_MAX) as raw:
+            keys = _names_in(read_object(raw))
+        wanted = freshness(request.headers.get(b"cache-control"))
+        readings = await self._values.read_many(request, keys, wanted=wanted)
+        rows: list[_Row] = []
+        missing: list[str] = []
+        for key, reading in readings.items():
+            entry = reading.entry
+            if entry is None:
+                missing.append(key)
+                continue
+            value = await whole_value(entry)
+            row = _row(
+                Listed(
+                    key=key,
+                    version=entry.version,
+                    size_bytes=len(value),
+                    metadata=entry.metadata,
+                    expiration=entry.expiration,
+                    value=value,
+                ),
+                with_values=True,
+            )
+            row.position = str(reading.token or reading.position)
+            row.journaled = reading.journaled
+            rows.append(row)
+        headers = headers_of_reading(combined(readings.values()), age_ms_max=wanted.age_ms_max)
+        return json_answer(_encode({"keys": rows, "missing": missing}), headers=headers)
 
     async def _list(self, request: Request, _principal: Principal) -> Answer:
         limits = self._node.limits
@@ -432,6 +464,17 @@ def _written_answer(request: Request, written: Written) -> Answer:
     body |= {"journaled": True, "message": JOURNALED}
     headers.append((b"atoll-journaled", TRUE))
     return json_answer(_encode(body), status=STATUS_ACCEPTED, headers=headers)
+
+
+def _names_in(asked: dict[str, object]) -> list[str]:
+    """Return the keys that a bulk read asks for."""
+    names = asked.get("keys")
+    if not isinstance(names, list):
+        raise BodyInvalidError(detail="the body needs `keys`, an array of texts")
+    keys = cast("list[object]", names)
+    if not all(isinstance(key, str) for key in keys):
+        raise BodyInvalidError(detail="each of `keys` must be a text")
+    return cast("list[str]", keys)
 
 
 def _row(item: Listed, *, with_values: bool) -> _Row:
