@@ -155,7 +155,7 @@ async def test_who_may_not(server: Server) -> None:
                 site.account.id, name="w", permission=permission, namespaces=namespaces
             )
             headers = {"authorization": f"Bearer {secret}"}
-        asking = Server(site=replace(site, headers=headers), port=server.port)
+        asking = replace(server, site=replace(site, headers=headers))
         async with asking.wire() as wire:
             kv = Kv(wire, site.namespace.id)
             lines.append(await kv.refused("PUT /k", body=bytes(LIMIT)))
