@@ -74,35 +74,37 @@ async def run_worker(session: Session, wanted: Wanted) -> None:
         wanted: What to run.
     """
     plan = await _planned(session, wanted)
+    place = _store(session, wanted.location)
+    name = plan.project.name
     with tempfile.TemporaryDirectory(prefix="atoll-worker-") as made, _bound(wanted) as listener:
         folder = Path(made)
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         # What is wrong with the script is told before anything is made for it.
         await _worker(session, wanted, plan, folder)
+
+        def announce(again: bool) -> None:  # noqa: FBT001 - one call
+            if again:
+                session.out.note(f"{name} was started again")
+                return
+            session.out.result(
+                {"name": name, "url": url, "location": place.address},
+                f"{name} answers at {url}, with namespaces at {place.address}    (Ctrl-C stops it)",
+            )
+
+        runtime = Runtime(
+            plan.program, folder, listener, announce=announce, complain=session.out.complain
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, runtime.stop)
         async with _own_token(session, wanted, plan) as token:
-            store = _store(session, wanted.location, token)
+            store = replace(place, token=token)
 
             async def prepare() -> Prepared:
                 worker = await _worker(session, wanted, plan, folder)
                 text = await asyncio.to_thread(render, worker, store, in_full, structured=True)
                 return Prepared(config=text, sources=worker.script.sources)
 
-            def announce(again: bool) -> None:  # noqa: FBT001 - one call
-                if again:
-                    session.out.note(f"{plan.project.name} was started again")
-                    return
-                session.out.result(
-                    {"name": plan.project.name, "url": url, "location": store.address},
-                    f"{plan.project.name} answers at {url}, with namespaces at {store.address}"
-                    "    (Ctrl-C stops it)",
-                )
-
-            runtime = Runtime(
-                plan.program, folder, listener, announce=announce, complain=session.out.complain
-            )
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, runtime.stop)
             await runtime.run(prepare)
 
 
@@ -114,6 +116,7 @@ async def print_config(session: Session, wanted: Wanted) -> None:
         wanted: What is to be run.
     """
     plan = await _planned(session, wanted)
+    place = _store(session, wanted.location)
     with tempfile.TemporaryDirectory(prefix="atoll-worker-") as made:
         folder = Path(made)
         worker = await _worker(session, wanted, plan, folder)
@@ -124,7 +127,7 @@ async def print_config(session: Session, wanted: Wanted) -> None:
                 "The configuration holds a token: keep it from others. `atoll token revoke` ends"
                 " it."
             )
-        store = _store(session, wanted.location, token or "")
+        store = replace(place, token=token or "")
 
         def content(module: Module) -> str:
             # A bundle is gone when this command ends; other files stay where they are.
@@ -265,7 +268,7 @@ async def _date(session: Session, plan: _Plan, form: Form) -> str:
     return asked
 
 
-def _store(session: Session, location: str | None, token: str) -> Store:
+def _store(session: Session, location: str | None) -> Store:
     """Find out where the namespaces are reached.
 
     Raises:
@@ -277,7 +280,7 @@ def _store(session: Session, location: str | None, token: str) -> Store:
     url = location or next(iter(known.values()), target.url)
     url = known.get(url, url)
     if url.startswith(UNIX):
-        return Store(address=url, token=token)
+        return Store(address=url)
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
         names = ", ".join(known) or "none"
@@ -291,11 +294,10 @@ def _store(session: Session, location: str | None, token: str) -> Store:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     address = f"{host}:{parts.port or PORTS[parts.scheme]}"
     if parts.scheme == "http":
-        return Store(address=address, token=token)
+        return Store(address=address)
     ca = session.config.ca_certificate
     return Store(
         address=address,
-        token=token,
         tls_host=parts.hostname,
         authority=None if ca is None else ca.read_text(),
     )

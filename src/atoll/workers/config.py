@@ -30,7 +30,7 @@ class Store:
 
     address: str
     """As workerd has it: `host:port` or `unix:/path`."""
-    token: str
+    token: str = ""
     tls_host: str | None = None
     """Whose certificate is expected; `None` for no TLS."""
     authority: str | None = None
