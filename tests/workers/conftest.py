@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from tests.clients.plain import Access, access_to, create
 from tests.support.server import Server, serving
 from tests.workers.running import (
+    Kind,
     Kv,
-    RunningWorker,
     as_module,
     as_service_worker,
     running_worker,
@@ -44,15 +43,6 @@ def access(server: Server) -> Access:
     return access_to(server)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One Worker, and its bindings that no test has had yet."""
-
-    name: str
-    worker: RunningWorker
-    unused: Iterator[str]
-
-
 @pytest.fixture(scope="session", params=KINDS)
 def kind(
     request: pytest.FixtureRequest,
@@ -70,7 +60,7 @@ def kind(
     with running_worker(
         server.data, folder, script, *bound, "--workerd", workerd(release)
     ) as worker:
-        yield Kind(name=name, worker=worker, unused=iter(bindings))
+        yield Kind(is_newer=release == NEWER, worker=worker, unused=iter(bindings))
 
 
 @pytest.fixture

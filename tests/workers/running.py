@@ -8,7 +8,7 @@ import re
 import select
 import signal
 import subprocess
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +156,15 @@ class Kv:
         return [row["name"] for row in self.page(**options)["keys"]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One Worker, and its bindings that no test has had yet."""
+
+    is_newer: bool
+    worker: RunningWorker
+    unused: Iterator[str]
+
+
 UNDEFINED: Final = {"$undefined": True}
 
 
@@ -177,6 +186,11 @@ def stream(*pieces: bytes, known: bool) -> Json:
 def filled(size_bytes: int, *, known: bool) -> Json:
     """Give a stream of so many bytes."""
     return {"$filled": size_bytes, "known": known}
+
+
+def failing(size_bytes: int) -> Json:
+    """Give a stream that fails after so many bytes."""
+    return {"$failing": size_bytes}
 
 
 def _read(told: object) -> Json:

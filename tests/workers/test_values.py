@@ -1,13 +1,15 @@
 """What a Worker stores comes back as it was, whichever way it goes in and out."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.workers.running import UNDEFINED, Kv, KvError, filled, raw, stream, view
+from tests.workers.running import UNDEFINED, Kind, Kv, KvError, failing, filled, raw, stream, view
 
 EVERY_BYTE = bytes(range(256))
 VALUE_BYTES_MAX = 26_214_400
+THREADS = 32
 
 
 def test_text(kv: Kv) -> None:
@@ -136,3 +138,23 @@ def test_deleting(kv: Kv) -> None:
 
     assert kv.get("k") is None
     assert kv.names() == []
+
+
+def test_a_stream_that_fails_midway(kv: Kv, kind: Kind) -> None:
+    """The Worker is told; what has come by then is no value, unless the runtime says that it is."""
+    kv.put("k", "before")
+
+    with pytest.raises(KvError):
+        kv.put("k", failing(100_000))
+
+    told = {"before"} if kind.is_newer else {"before", "x" * 100_000}
+    assert kv.get("k") in told
+
+
+def test_many_at_once(kv: Kv) -> None:
+    """Each answer goes to who asked."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda n: kv.put(f"k{n}", f"v{n}"), range(10 * THREADS)))
+        found = list(pool.map(lambda n: kv.get(f"k{n}"), range(10 * THREADS)))
+
+    assert found == [f"v{n}" for n in range(10 * THREADS)]

@@ -11,7 +11,7 @@ function given(value) {
   if ("$known" in value) return streamed(value.$known.map(bytesOf), true)
   if ("$unknown" in value) return streamed(value.$unknown.map(bytesOf), false)
   if ("$filled" in value) return filled(value.$filled, value.known)
-  if ("$number" in value) return Number(value.$number)
+  if ("$failing" in value) return failing(value.$failing)
   if ("$undefined" in value) return undefined
   const made = {}
   for (const name of Object.keys(value)) made[name] = given(value[name])
@@ -45,6 +45,13 @@ function filled(size, known) {
   for (let left = size; left > 0; left -= 65536) pieces.push(new Uint8Array(Math.min(left, 65536)).fill(120))
   pour(through.writable, pieces)
   return through.readable
+}
+
+function failing(size) {
+  const { readable, writable } = new TransformStream()
+  const writer = writable.getWriter()
+  writer.write(new Uint8Array(size).fill(120)).then(() => writer.abort(new Error("midway"))).catch(() => {})
+  return readable
 }
 
 function base64(buffer) {
