@@ -153,8 +153,9 @@ def test_a_stream_that_fails_midway(kv: Kv, kind: Kind) -> None:
 
 def test_many_at_once(kv: Kv) -> None:
     """Each answer goes to who asked."""
+    rows = {f"k{n}": f"v{n}" for n in range(10 * THREADS)}
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda n: kv.put(f"k{n}", f"v{n}"), range(10 * THREADS)))
-        found = list(pool.map(lambda n: kv.get(f"k{n}"), range(10 * THREADS)))
+        list(pool.map(kv.put, rows.keys(), rows.values()))
+        found = list(pool.map(kv.get, rows))
 
-    assert found == [f"v{n}" for n in range(10 * THREADS)]
+    assert found == list(rows.values())
