@@ -52,6 +52,8 @@ COMMANDS = [
     "seal rotate",
     "config",
     "simulate",
+    "worker config",
+    "worker run",
 ]
 
 
