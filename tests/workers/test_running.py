@@ -1,6 +1,7 @@
 """`atoll worker`: what it takes, what it starts, and what it leaves behind."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from atoll.clock import SystemClock
 from tests.clients.plain import Access, create, succeed
 from tests.support.server import ATOLL, Server, environment
-from tests.workers.running import Kv, as_module, running_worker, workerd
+from tests.tidy.sources import ROOT
+from tests.workers.running import Kv, KvError, as_module, running_worker, workerd
 
 NEWER = "wrangler-newest"
 COME_S_MAX = 60.0
@@ -39,10 +41,18 @@ def ran(server: Server, folder: Path, *arguments: str | Path) -> "subprocess.Com
     )
 
 
-def token_names(access: Access) -> list[object]:
-    """Return the names of the account's tokens."""
+class Token(msgspec.Struct, frozen=True):
+    """A token as it is listed."""
+
+    name: str
+    permission: str
+    namespaces: tuple[str, ...] | None
+
+
+def tokens(access: Access, name: str) -> list[Token]:
+    """Return the account's tokens of a name."""
     listed = succeed(access, "GET", f"/accounts/{access.account_id}/tokens?per_page=1000").result
-    return [token["name"] for token in msgspec.convert(listed, list[dict[str, object]])]
+    return [token for token in msgspec.convert(listed, list[Token]) if token.name == name]
 
 
 def test_a_token_of_its_own(server: Server, access: Access, tmp_path: Path) -> None:
@@ -71,12 +81,12 @@ def test_a_token_of_its_own(server: Server, access: Access, tmp_path: Path) -> N
     ) as worker:
         mine.put("k", b"value")
         status, body = worker.fetch()
-        during = token_names(access)
+        during = tokens(access, "worker scoped")
         code, _ = worker.stop()
 
     assert (status, json.loads(body)) == (200, [401, "value"])
-    assert "worker scoped" in during
-    assert "worker scoped" not in token_names(access)
+    expected = Token(name="worker scoped", permission="write", namespaces=(mine.id,))
+    assert (during, tokens(access, "worker scoped")) == ([expected], [])
     assert (code, log.read_text()) == (0, "")
 
 
@@ -95,7 +105,7 @@ def test_a_token_that_only_reads(server: Server, access: Access, tmp_path: Path)
     ) as worker:
         kv = Kv(worker=worker, binding="KV")
         assert kv.get("k") is None
-        with pytest.raises(Exception, match=r"^KV PUT failed: 403 Authentication error"):
+        with pytest.raises(KvError, match=r"^KV PUT failed: 403 Authentication error"):
             kv.put("k", "value")
 
 
@@ -215,7 +225,7 @@ def test_a_project_that_is_bundled(server: Server, access: Access, tmp_path: Pat
 
 def test_the_configuration_for_oneself(server: Server, access: Access, tmp_path: Path) -> None:
     """What is printed is what workerd takes; it names the files and holds a token that lasts."""
-    create(access, "by hand")
+    space = create(access, "by hand")
     as_module(tmp_path)
 
     done = ran(
@@ -228,7 +238,8 @@ def test_the_configuration_for_oneself(server: Server, access: Access, tmp_path:
 
     assert done.returncode == 0, done.stderr
     assert 'embed "worker.mjs"' in done.stdout
-    assert "worker worker" in token_names(access)
+    (lasting,) = tokens(access, "worker worker")
+    assert (lasting.permission, lasting.namespaces) == ("write", (space.id,))
     (tmp_path / "worker.capnp").write_text(done.stdout)
     compiled = subprocess.run(
         [workerd(NEWER), "compile", "worker.capnp"],
@@ -238,6 +249,28 @@ def test_the_configuration_for_oneself(server: Server, access: Access, tmp_path:
         check=True,
     )
     assert b'"\\\n\x01\xc3\xa9' in compiled.stdout
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_examples_in_the_documentation(
+    server: Server, access: Access, tmp_path: Path, which: int
+) -> None:
+    """Each does what it is there to show."""
+    page = (ROOT / "docs" / "workers.md").read_text()
+    examples = re.findall(r"```js\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    create(access, f"example {which}").put("greeting", b"hello")
+    (tmp_path / "hello.js").write_text(examples[which])
+
+    with running_worker(
+        server.data,
+        tmp_path,
+        "hello.js",
+        f"--kv=KV=example {which}",
+        "--workerd",
+        workerd(NEWER),
+    ) as worker:
+        assert worker.fetch() == (200, b"hello")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -161,36 +161,40 @@ class Runtime:
                 for.
         """
         prepared = await prepare()
+        states = await asyncio.to_thread(_states, prepared.sources)
         while not self._stopping.is_set():
-            states = await asyncio.to_thread(_states, prepared.sources)
-            ended = await self._run_until_changed(prepared, states)
+            ended = await self._run_until_changed(prepared.config, states)
             if self._stopping.is_set():
                 return
             if ended is not None:
                 if not self._answered:
                     raise UnavailableError(f"workerd ended with exit code {ended}; see above")
                 self._complain(f"workerd ended with exit code {ended}; waiting for a change")
-                await self._changed(prepared.sources, states)
-            prepared = await self._prepared_anew(prepare, prepared)
+                await self._changed(states)
+            made = await self._made_anew(prepare, states)
+            if made is not None:
+                prepared, states = made
 
-    async def _prepared_anew(
-        self, prepare: Callable[[], Awaitable[Prepared]], before: Prepared
-    ) -> Prepared:
+    async def _made_anew(
+        self, prepare: Callable[[], Awaitable[Prepared]], states: "_States"
+    ) -> tuple[Prepared, "_States"] | None:
         """Make what is to be run next; what is wrong with a file is told until it is right."""
         while not self._stopping.is_set():
-            states = await asyncio.to_thread(_states, before.sources)
+            # Looked at before they are read: a change that comes in between is one to come.
+            states = await asyncio.to_thread(_states, states)
             try:
-                return await prepare()
+                prepared = await prepare()
             except ConfigError as error:
                 self._complain(f"{error}; waiting for a change")
-                await self._changed(before.sources, states)
-        return before
+                await self._changed(states)
+                continue
+            found = await asyncio.to_thread(_states, prepared.sources)
+            return prepared, {path: states.get(path, state) for path, state in found.items()}
+        return None
 
-    async def _run_until_changed(
-        self, prepared: Prepared, states: Sequence[tuple[int, int] | None]
-    ) -> int | None:
+    async def _run_until_changed(self, config: str, states: "_States") -> int | None:
         """Run one process; return its exit code if it ended by itself."""
-        await asyncio.to_thread(_write, self._config, prepared.config)
+        await asyncio.to_thread(_write, self._config, config)
         ours, theirs = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -220,7 +224,7 @@ class Runtime:
         ]
         listening = asyncio.create_task(self._listen(ours))
         ended = asyncio.create_task(process.wait())
-        changed = asyncio.create_task(self._changed(prepared.sources, states))
+        changed = asyncio.create_task(self._changed(states))
         try:
             await asyncio.wait({ended, changed}, return_when=asyncio.FIRST_COMPLETED)
             return process.returncode
@@ -246,11 +250,9 @@ class Runtime:
         finally:
             transport.close()
 
-    async def _changed(
-        self, paths: Sequence[Path], states: Sequence[tuple[int, int] | None]
-    ) -> None:
+    async def _changed(self, states: "_States") -> None:
         """Wait until one of the files is not what it was, or the end is wanted."""
-        while not self._stopping.is_set() and states == await asyncio.to_thread(_states, paths):
+        while not self._stopping.is_set() and states == await asyncio.to_thread(_states, states):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), LOOK_S)
 
@@ -265,16 +267,19 @@ async def _end(process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") 
             return
 
 
-def _states(paths: Sequence[Path]) -> list[tuple[int, int] | None]:
-    """Return what tells one state of the files from another."""
-    states: list[tuple[int, int] | None] = []
+_States = dict[Path, tuple[int, int] | None]
+"""What tells one state of each file from another; `None` for one that is missing."""
+
+
+def _states(paths: Iterable[Path]) -> _States:
+    states: _States = {}
     for path in paths:
         try:
             stat = path.stat()
         except OSError:
-            states.append(None)
+            states[path] = None
         else:
-            states.append((stat.st_mtime_ns, stat.st_size))
+            states[path] = stat.st_mtime_ns, stat.st_size
     return states
 
 
