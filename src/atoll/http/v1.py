@@ -51,6 +51,7 @@ from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
+from atoll.http.v1_watch import Watches
 from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
 from atoll.principal import Permission, Principal
 
@@ -116,7 +117,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "not_arrived": 503,
     "deadline_passed": 503,
     "outcome_forgotten": 503,
-    "position_too_old": 503,
+    "position_too_old": 410,
+    "feed_started_over": 503,
+    "too_many_watches": 503,
     "stopping": 503,
     "unreachable": 503,
     "cut_off": 503,
@@ -175,6 +178,9 @@ class V1:
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
         self._values = Values(node, bodies, FACE_V1)
+        watches = Watches(
+            node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
+        )
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -185,6 +191,7 @@ class V1:
             b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
                 "PUT": _Operation("change settings", Permission.ADMIN, self._change_settings),
@@ -231,8 +238,7 @@ class V1:
             message = f"internal error; the server's log has it under request {request.id}"
             body = _encode({"error": {"code": "internal", "message": message}})
             return json_answer(body, status=500)
-        facts = {name: _shown(fact) for name, fact in vars(error).items()}
-        body = _encode({"error": {**facts, "code": error.code, "message": str(error)}})
+        body = _encode({"error": _described(error)})
         return json_answer(body, status=STATUSES[error.code], headers=headers_of(error))
 
     # One key.
@@ -496,6 +502,17 @@ def _row(item: Listed, *, with_values: bool) -> _Row:
         row.value = base64.b64encode(item.value).decode()
         row.base64 = True
     return row
+
+
+def _described(error: AtollError) -> dict[str, object]:
+    """Return an error as JSON shows it: its facts, its code, its message."""
+    facts = {name: _shown(fact) for name, fact in vars(error).items()}
+    return {**facts, "code": error.code, "message": str(error)}
+
+
+def _ended(error: AtollError) -> dict[str, object]:
+    """Return what the end of a watch says: the error, and the status it would be answered with."""
+    return {**_described(error), "status": STATUSES[error.code]}
 
 
 def _shown(fact: object) -> object:
