@@ -73,9 +73,7 @@ class _Open:
         )
         # Looking for a namespace is not what somebody read.
         self.namespaces = Lookup(self.told.name, self.sight, clock=clock, boot=boot)
-        self.quick = Quick(
-            self.values, self.sight, self.mapping, age_ms_max=self.told.age_ms_max
-        )
+        self.quick = Quick(self.values, self.sight, self.mapping, age_ms_max=self.told.age_ms_max)
         self.rules: dict[str, _Known] = {}
 
     def look(self) -> None:

@@ -48,16 +48,6 @@ class DirectProtocol(WireProtocol):
         if parser.should_upgrade() or not self._may_be_direct():
             self._hand_over()
             return
-        target = httptools.parse_url(self.url)
-        # A path that is not ASCII is no request; as in uvicorn, this is where that comes out.
-        target.path.decode("ascii")
-        self._scope: dict[str, Any] = {
-            "type": "http",
-            "method": parser.get_method().decode("ascii"),
-            "raw_path": target.path,
-            "query_string": target.query or b"",
-            "headers": self.headers,
-        }
         self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         self._pieces: list[bytes] = []
         self._held = True
@@ -120,11 +110,47 @@ class DirectProtocol(WireProtocol):
         self._held = False
         app = self._application
         assert isinstance(app, App)
-        exchange = _Exchange(self, app, self._scope, b"".join(self._pieces), keep=self._keep_alive)
+        if not self._pieces and self._answered_at_once(app):
+            return
+        exchange = _Exchange(
+            self, app, self._read_head(), b"".join(self._pieces), keep=self._keep_alive
+        )
         self.cycle = exchange
         task = self.loop.create_task(exchange.run_asgi(exchange.answer))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def _answered_at_once(self, app: App) -> bool:
+        """Answer a plain read, and say whether it was one."""
+        parser = self.parser
+        if (
+            app.hot is None
+            or not self._keep_alive
+            or self.flow.write_paused
+            or parser is None
+            or parser.get_method() != b"GET"
+        ):
+            return False
+        answer = app.hot.answer(self.url, self.headers, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self.on_response_complete()
+        return True
+
+    def _read_head(self) -> dict[str, Any]:
+        """Return what is known of a request before its body, as ASGI names it."""
+        assert self.parser is not None
+        target = httptools.parse_url(self.url)
+        # A path that is not ASCII is no request; as in uvicorn, the parser hears of that.
+        target.path.decode("ascii")
+        return {
+            "type": "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""

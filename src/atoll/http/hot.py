@@ -16,10 +16,12 @@ from typing import Final, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from atoll.core.errors import KeyEncodingError
+from atoll.core.model import CacheStatus
 from atoll.core.version import Version
 from atoll.http.binding import HIT, METADATA_HEADER, NAMESPACE_HEADER, URLENCODED
 from atoll.http.exchange import MS_PER_S, Header, Request, decode_key
 from atoll.http.metadata import header_form
+from atoll.http.shown import cache_status
 from atoll.http.v1 import matches
 from atoll.location.glance import Glimpse
 from atoll.location.quick import Near
@@ -71,7 +73,7 @@ class Ledger(Protocol):
         """Read the clock that durations are taken by."""
         ...
 
-    def note(  # noqa: PLR0913 - all that is told of a request
+    def note(
         self,
         *,
         face: str,
@@ -115,7 +117,8 @@ class Hot:
         self._near = near
         self._ledger = ledger
         self._missing = missing
-        self._hit, self._negative = cache_status_hit(name), cache_status_negative(name)
+        self._hit = cache_status(name, CacheStatus.HIT)
+        self._negative = cache_status(name, CacheStatus.NEGATIVE)
         self._grants: dict[tuple[bytes, bytes], _Grant] = {}
         self._common: Sequence[Header] = ()
         self._common_raw = b""

@@ -11,6 +11,7 @@ from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
 from atoll.http.peer import Admission
+from atoll.location.quick import Near
 from atoll.nodes import Nodes
 from atoll.upstream import Upstream
 
@@ -38,6 +39,8 @@ class Node:
     """Which nodes may read through this one; `None` for none."""
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
+    near: Near | None = None
+    """The location's cache as this process sees it, where plain reads may be answered from it."""
     is_private: bool = False
     """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
     watches_max: int = WATCHES_MAX

@@ -181,6 +181,8 @@ class V1:
         watches = Watches(
             node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
         )
+        self.missing = _encode({"error": _described(KeyNotFoundError())})
+        """The body that says that a key is missing."""
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -257,7 +259,7 @@ class V1:
             headers.append((b"atoll-metadata", header_form(entry.metadata)))
         if entry.expiration is not None:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
-        if _matches(request.headers.get(b"if-none-match"), entry.version):
+        if matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
         headers += (
             (b"content-type", b"application/octet-stream"),
@@ -522,7 +524,7 @@ def _shown(fact: object) -> object:
     return fact if fact is None or isinstance(fact, bool | int | str) else str(fact)
 
 
-def _matches(if_none_match: bytes | None, version: Version) -> bool:
+def matches(if_none_match: bytes | None, version: Version) -> bool:
     """Whether the caller holds this version already."""
     if if_none_match is None:
         return False

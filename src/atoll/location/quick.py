@@ -138,14 +138,22 @@ class KeeperQuick:
         cache: LmdbCache,
         *,
         age_ms_max: int,
-        count: Callable[[CacheStatus], None],
+        count: Callable[[str, CacheStatus], None],
     ) -> None:
-        """Look at `cache`, which `knowledge` writes, and have `count` told of answers."""
+        """Look at `cache`, which `knowledge` writes.
+
+        Args:
+            knowledge: What the keeper knows.
+            cache: Its cache.
+            age_ms_max: The location's own bound.
+            count: Told the namespace and the kind of each answer.
+        """
         self._knowledge = knowledge
         self._cache = cache
         self._count = count
         self._age_ms_max = age_ms_max
         self._places = _Places()
+        self._namespace = ""
         self._ground = Ground(
             name=knowledge.name,
             incarnation=None,
@@ -172,6 +180,7 @@ class KeeperQuick:
         """See `Near`."""
         digest, name = self._places.of(namespace, key)
         knowledge, ground = self._knowledge, self._ground
+        self._namespace = namespace
         asked_ms = knowledge.time.elapsed_ms()
         try:
             raw = self._cache.raw(digest)
@@ -195,7 +204,7 @@ class KeeperQuick:
 
     def note(self, found: Glimpse) -> None:
         """See `Near`."""
-        self._count(_status(found))
+        self._count(self._namespace, _status(found))
 
 
 def _status(found: Glimpse) -> CacheStatus:

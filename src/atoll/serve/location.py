@@ -40,6 +40,7 @@ from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
 from atoll.location.mapping import Collector, ReaderMapping
 from atoll.location.published import Published, publish
+from atoll.location.quick import KeeperQuick, Near, Quick
 from atoll.location.reader import Reader
 from atoll.location.sockets import socket_path
 from atoll.nodes import Nodes
@@ -268,6 +269,7 @@ def _app(
     *,
     ready: Callable[[], bool],
     spool_dir: Path,
+    near: Near,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -288,6 +290,7 @@ def _app(
             name=site.name,
             spool_dir=spool_dir,
             ready=ready,
+            near=near,
             peers=Nodes(
                 upstream,
                 clock=clock,
@@ -349,10 +352,13 @@ async def serve_alone(
 
     async with kept(site) as keeper:
         central_us = keeper.knowledge.time.central_us
+        near = _near_keeper(site, keeper)
         with _private_socket(site) as private:
             await serve_app(
                 site.config,
-                lambda ready: _app(site, keeper, central_us, ready=ready, spool_dir=spool_dir),
+                lambda ready: _app(
+                    site, keeper, central_us, ready=ready, spool_dir=spool_dir, near=near
+                ),
                 announce=answering,
                 clock=SystemClock(),
                 upkeep=(
@@ -373,6 +379,17 @@ async def serve_alone(
                 ),
                 listener=listener,
             )
+
+
+def _near_keeper(site: Site, keeper: Keeper) -> KeeperQuick:
+    cache = keeper.knowledge.cache
+    assert isinstance(cache, LmdbCache)
+    return KeeperQuick(
+        keeper.knowledge,
+        cache,
+        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        count=lambda _namespace, _status: None,
+    )
 
 
 async def serve_keeper(site: Site, part: Part) -> None:
@@ -420,21 +437,24 @@ async def serve_reader(site: Site, part: Part) -> None:
     """Be one of the location's readers, on the socket that they share."""
     keeper = PeerClient("http://keeper", socket_path=site.socket_path, spool_dir=site.folder)
     mapping = ReaderMapping(site.folder / READERS_NAME)
+    sight = LmdbSight(site.folder / CACHE_NAME)
+    age_ms_max = round(site.config.bound_s * MS_PER_S)
     reader = Reader(
         site.name,
         keeper,
-        LmdbSight(site.folder / CACHE_NAME),
+        sight,
         clock=SystemClock(),
         boot=boot_id(),
-        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        age_ms_max=age_ms_max,
         mapping=mapping,
     )
+    near = Quick(reader.lookup, sight, mapping, age_ms_max=age_ms_max)
     listener = socket.socket(fileno=part.listen_fd)
     try:
         await serve_app(
             site.config,
             lambda ready: _app(
-                site, reader, reader.central_us, ready=ready, spool_dir=_spool(site)
+                site, reader, reader.central_us, ready=ready, spool_dir=_spool(site), near=near
             ),
             announce=lambda _: sign_of_life(part.alive_fd),
             clock=SystemClock(),
