@@ -115,9 +115,10 @@ class Local:
             known = None if cache is None else cache.rules.get(namespace)
             if cache is None or known is None:
                 return None
-            if cache.quick.elapsed_ms() >= known.until_ms:
+            now_ms = cache.quick.elapsed_ms()
+            if now_ms >= known.until_ms:
                 return None
-            found = cache.quick.look(namespace, key, age_ms_max=known.age_ms_max)
+            found = cache.quick.look(namespace, key, asked_ms=now_ms, age_ms_max=known.age_ms_max)
             if found is not None:
                 cache.quick.note(found)
             return found

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from atoll.http.app import App, send_answer
 from atoll.http.exchange import Answer, Header, Request
+from atoll.http.hot import Hot, Plain, plain
 from atoll.http.wire import WireProtocol, legal
 
 _BODILESS: Final = (204, 304)
@@ -34,9 +35,14 @@ class DirectProtocol(WireProtocol):
 
     _held: bool = False
     """Whether a request's head has been read of which it is not known yet if all has come."""
+    _within: bool = False
+    """Whether the parser is in the middle of a request."""
+    _came: bytes = b""
+    """The piece that is being read."""
 
     def on_message_begin(self) -> None:
         """Begin a request. What uvicorn notes of one besides is noted when it gets it."""
+        self._within = True
         self.url = b""
         self.expect_100_continue = False
         self.headers: list[Header] = []
@@ -104,6 +110,7 @@ class DirectProtocol(WireProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to answer a request that has come whole."""
+        self._within = False
         if not self._held:
             super().on_message_complete()
             return
@@ -131,12 +138,37 @@ class DirectProtocol(WireProtocol):
             or parser.get_method() != b"GET"
         ):
             return False
-        answer = app.hot.answer(self.url, self.headers, self.server_state.default_headers)
+        headers = plain(self.headers)
+        if headers is None or not self._sent_at_once(app.hot, self.url, headers):
+            return False
+        app.hot.remember(self._came, headers)
+        return True
+
+    def _sent_at_once(self, hot: Hot, target: bytes, headers: Plain) -> bool:
+        answer = hot.answer(target, headers, self.server_state.default_headers)
         if answer is None:
             return False
         self.transport.write(answer)
         self.on_response_complete()
         return True
+
+    def answered_unread(self, data: bytes) -> bool:
+        """Answer a plain read whose like has come before, and say whether it was one.
+
+        Args:
+            data: What arrived.
+        """
+        app = self._application
+        if (
+            self._within
+            or not isinstance(app, App)
+            or app.hot is None
+            or self.flow.write_paused
+            or not self._may_be_direct()
+        ):
+            return False
+        recalled = app.hot.recall(data)
+        return recalled is not None and self._sent_at_once(app.hot, *recalled)
 
     def _read_head(self) -> dict[str, Any]:
         """Return what is known of a request before its body, as ASGI names it."""
@@ -154,6 +186,7 @@ class DirectProtocol(WireProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""
+        self._came = data
         super().data_received(data if self.awaits_body else legal(data))
         if self._held:
             self._held = False

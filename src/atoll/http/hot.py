@@ -9,9 +9,10 @@ Who may read what is not decided here either. The ordinary way decides it, and f
 second the same token may read the same namespace without being asked again.
 """
 
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -28,7 +29,14 @@ from atoll.location.quick import Near
 
 GRANT_MS: Final = 250
 """How long a decision that a token may read a namespace holds here."""
+RENEWED_MS: Final = 150
+"""After how long one request goes the ordinary way to renew it, while others still rely on it."""
 GRANTS_MAX: Final = 10_000
+
+HEADS_MAX: Final = 1000
+"""How many heads are remembered."""
+HEAD_BYTES_MAX: Final = 2048
+"""The longest that is."""
 
 US_PER_S: Final = 1_000_000
 ID_HEX_DIGITS: Final = 32
@@ -38,6 +46,13 @@ _V1_TAIL: Final = b"/values/"
 _ID_AT: Final = len(_V1_HEAD)
 _TAIL_AT: Final = _ID_AT + ID_HEX_DIGITS
 _KEY_AT: Final = _TAIL_AT + len(_V1_TAIL)
+
+_GET: Final = b"GET "
+_VERSION: Final = b" HTTP/1.1"
+_LINE: Final = b"\r\n"
+_END: Final = b"\r\n\r\n"
+_SAFE: Final = b"!$%&'()*+,-./0123456789:;=?@_~" + string.ascii_letters.encode()
+"""Characters that stand in a target for themselves, whoever reads it."""
 
 _AUTHORIZATION: Final = b"authorization"
 _IF_NONE_MATCH: Final = b"if-none-match"
@@ -62,15 +77,20 @@ _JSON: Final = b"content-type: application/json\r\n"
 _CACHED: Final = b"%b: %b\r\n" % HIT
 
 
+class Plain(NamedTuple):
+    """What the headers of a plain read say."""
+
+    authorization: bytes
+    none_match: bytes | None
+    namespace: bytes | None
+    """Of a binding."""
+
+
 class Ledger(Protocol):
     """Who keeps account of requests."""
 
     def next_id(self) -> str:
         """Return the id of a new request."""
-        ...
-
-    def now_us(self) -> int:
-        """Read the clock that durations are taken by."""
         ...
 
     def note(
@@ -90,13 +110,14 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Grant:
     """That a token may read a namespace."""
 
     namespace: str
     age_ms_max: int | None
     """The namespace's own bound."""
+    renewed_ms: int
     until_ms: int
     expires_s: int | None
     """When the token ends, in central time."""
@@ -105,21 +126,26 @@ class _Grant:
 class Hot:
     """Answers what is plain."""
 
-    def __init__(self, near: Near, ledger: Ledger, *, name: str, missing: bytes) -> None:
+    def __init__(
+        self, near: Near, ledger: Ledger, timer_us: Callable[[], int], *, name: str, missing: bytes
+    ) -> None:
         """Look at `near`, and have `ledger` take account of what was answered.
 
         Args:
             near: The cache.
             ledger: Who keeps account.
+            timer_us: Tells microseconds.
             name: The node's.
             missing: What `/v1` says of a key that is missing.
         """
         self._near = near
         self._ledger = ledger
+        self._timer_us = timer_us
         self._missing = missing
         self._hit = cache_status(name, CacheStatus.HIT)
         self._negative = cache_status(name, CacheStatus.NEGATIVE)
         self._grants: dict[tuple[bytes, bytes], _Grant] = {}
+        self._heads: dict[bytes, Plain] = {}
         self._common: Sequence[Header] = ()
         self._common_raw = b""
 
@@ -143,35 +169,53 @@ class Hot:
         self._grants[authorization, request.namespace.encode("latin-1")] = _Grant(
             namespace=request.namespace,
             age_ms_max=request.rules.age_ms_max,
+            renewed_ms=decided_ms + RENEWED_MS,
             until_ms=decided_ms + GRANT_MS,
             expires_s=principal.expires_s,
         )
 
-    def answer(
-        self, target: bytes, headers: Sequence[Header], common: Sequence[Header]
-    ) -> bytes | None:
+    # Heads that were read before. Clients send the same headers again and again.
+
+    def recall(self, data: bytes) -> tuple[bytes, Plain] | None:
+        """Return the target and the headers of a request that the parser need not read.
+
+        Args:
+            data: All of a piece that came, where a request may begin.
+        """
+        end = data.find(_LINE)
+        headers = self._heads.get(data[end:])
+        if headers is None or data[:4] != _GET or data[end - 9 : end] != _VERSION:
+            return None
+        target = data[4 : end - 9]
+        return None if target.translate(None, _SAFE) else (target, headers)
+
+    def remember(self, data: bytes, headers: Plain) -> None:
+        """Take note of what the parser made of a request's head.
+
+        Args:
+            data: The piece that the request came in.
+            headers: What its headers say.
+        """
+        end = data.find(_LINE)
+        head = data[end:]
+        # What is behind the head, if anything, was not answered here.
+        if head.find(_END) == len(head) - len(_END) and len(head) <= HEAD_BYTES_MAX:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            self._heads[head] = headers
+
+    # Answers.
+
+    def answer(self, target: bytes, headers: Plain, common: Sequence[Header]) -> bytes | None:
         """Return the answer to a `GET` as it is sent; `None`: this is not a plain read.
 
         Args:
             target: The request's target, as it came.
-            headers: Its headers.
+            headers: What its headers say.
             common: Headers that every answer begins with.
         """
-        started_us = self._ledger.now_us()
-        authorization = none_match = binding = None
-        for name, value in headers:
-            if name not in _DECIDING:
-                continue
-            if name == _AUTHORIZATION and authorization is None:
-                authorization = value
-            elif name == NAMESPACE_HEADER and binding is None:
-                binding = value
-            elif name == _IF_NONE_MATCH and none_match is None:
-                none_match = value
-            else:
-                return None
-        if authorization is None:
-            return None
+        started_us = self._timer_us()
+        authorization, none_match, binding = headers
         path = target
         if binding is not None:
             path, _, query = target.partition(b"?")
@@ -216,21 +260,21 @@ class Hot:
     def _found(self, authorization: bytes, namespace: bytes, key: bytes) -> Glimpse | None:
         """Return what is held of a key, if whoever asks may read it."""
         grant = self._grants.get((authorization, namespace))
+        if grant is None or b"?" in key or b"#" in key or not key.isascii():
+            return None
         near = self._near
-        if (
-            grant is None
-            or near.elapsed_ms() >= grant.until_ms
-            or b"?" in key
-            or b"#" in key
-            or not key.isascii()
-        ):
+        now_ms = near.elapsed_ms()
+        if now_ms >= grant.renewed_ms:
+            grant.renewed_ms = grant.until_ms
             return None
         if grant.expires_s is not None:
             central_us = near.central_us()
             if central_us is None or grant.expires_s * US_PER_S <= central_us:
                 return None
         try:
-            return near.look(grant.namespace, decode_key(key), age_ms_max=grant.age_ms_max)
+            return near.look(
+                grant.namespace, decode_key(key), asked_ms=now_ms, age_ms_max=grant.age_ms_max
+            )
         except KeyEncodingError:
             return None
 
@@ -254,6 +298,23 @@ class Hot:
         if none_match is not None and matches(none_match, Version(found.version)):
             return 304, at, b""
         return 200, b"%b%bcontent-length: %d\r\n" % (at, _BYTES, len(found.value)), found.value
+
+
+def plain(headers: Sequence[Header]) -> Plain | None:
+    """Return what the headers of a request say; `None` if they wish for something."""
+    authorization = none_match = namespace = None
+    for name, value in headers:
+        if name not in _DECIDING:
+            continue
+        if name == _AUTHORIZATION and authorization is None:
+            authorization = value
+        elif name == NAMESPACE_HEADER and namespace is None:
+            namespace = value
+        elif name == _IF_NONE_MATCH and none_match is None:
+            none_match = value
+        else:
+            return None
+    return None if authorization is None else Plain(authorization, none_match, namespace)
 
 
 def _by_binding(found: Glimpse) -> tuple[int, bytes, bytes]:

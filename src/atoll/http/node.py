@@ -39,6 +39,8 @@ class Node:
     """Which nodes may read through this one; `None` for none."""
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
+    timer_us: Callable[[], int] | None = None
+    """Tells microseconds for durations, where `clock` does more than that; else the clock does."""
     near: Near | None = None
     """The location's cache as this process sees it, where plain reads may be answered from it."""
     is_private: bool = False

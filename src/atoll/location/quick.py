@@ -41,12 +41,15 @@ class Near(Protocol):
         """Return central time as known here, `None` if nobody here has heard it."""
         ...
 
-    def look(self, namespace: str, key: str, *, age_ms_max: int | None) -> Glimpse | None:
+    def look(
+        self, namespace: str, key: str, *, asked_ms: int, age_ms_max: int | None
+    ) -> Glimpse | None:
         """Return what is held of a key; `None`: it is to be judged whether there is an answer.
 
         Args:
             namespace: The id.
             key: The key.
+            asked_ms: The instant of the question, just now.
             age_ms_max: The bound; `None` for the location's own.
         """
         ...
@@ -103,11 +106,12 @@ class Quick:
         """See `Near`."""
         return self._lookup.central_us()
 
-    def look(self, namespace: str, key: str, *, age_ms_max: int | None) -> Glimpse | None:
+    def look(
+        self, namespace: str, key: str, *, asked_ms: int, age_ms_max: int | None
+    ) -> Glimpse | None:
         """See `Near`."""
         digest, name = self._places.of(namespace, key)
         lookup = self._lookup
-        asked_ms = lookup.elapsed_ms()
         raw = self._sight.raw(digest)
         if raw is None or not lookup.adopted(self._sight.state):
             return None
@@ -176,12 +180,13 @@ class KeeperQuick:
         """See `Near`."""
         return self._knowledge.time.central_us()
 
-    def look(self, namespace: str, key: str, *, age_ms_max: int | None) -> Glimpse | None:
+    def look(
+        self, namespace: str, key: str, *, asked_ms: int, age_ms_max: int | None
+    ) -> Glimpse | None:
         """See `Near`."""
         digest, name = self._places.of(namespace, key)
         knowledge, ground = self._knowledge, self._ground
         self._namespace = namespace
-        asked_ms = knowledge.time.elapsed_ms()
         try:
             raw = self._cache.raw(digest)
         except UNREADABLE:

@@ -291,6 +291,7 @@ def _app(
             spool_dir=spool_dir,
             ready=ready,
             near=near,
+            timer_us=SystemClock().now_us,
             peers=Nodes(
                 upstream,
                 clock=clock,
