@@ -97,6 +97,7 @@ class Lookup:
             name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
         )
         self._time = LocationTime(clock)
+        self._reckoned_ms: int | None = None
 
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
@@ -166,15 +167,24 @@ class Lookup:
             raise CutOffError(detail="nothing is held of this key")
         raise CutOffError(detail="what is held of this key is older than the request allows")
 
-    def judged_by(self, state: CacheState) -> Ground | None:
-        """Return what to judge by, in the state that the keeper saved; not under another boot."""
+    def judged_by(self, state: CacheState, asked_ms: int | None = None) -> Ground | None:
+        """Return what to judge by, in the state that the keeper saved; not under another boot.
+
+        Args:
+            state: The state.
+            asked_ms: The instant of the question, if the clock was just read.
+        """
         if state is not self._state:
             if state.boot != self._boot:
                 return None
             self._adopt(state)
+            self._reckoned_ms = None
         ground = self._ground
         ground.trusted_ms = self._time.trusted_ms
-        ground.central_us = self._time.central_us() or 0
+        if asked_ms is None or asked_ms != self._reckoned_ms:
+            # Within a millisecond it is the same, and programs read hundreds of keys in one.
+            ground.central_us = self._time.central_us() or 0
+            self._reckoned_ms = asked_ms
         return ground
 
     def _adopt(self, state: CacheState) -> None:

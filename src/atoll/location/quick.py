@@ -44,7 +44,7 @@ class Quick:
         if asked_ms >= until_ms:
             return None
         raw = self._sight.raw(digest)
-        ground = None if raw is None else lookup.judged_by(self._sight.state)
+        ground = None if raw is None else lookup.judged_by(self._sight.state, asked_ms)
         if raw is None or ground is None:
             return None
         found = glance(
