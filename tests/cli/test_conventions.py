@@ -53,6 +53,8 @@ COMMANDS = [
     "seal rotate",
     "config",
     "simulate",
+    "worker config",
+    "worker run",
 ]
 
 

@@ -20,6 +20,7 @@ from atoll.cli import (
     nodes,
     simulating,
     watching,
+    worker,
 )
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
@@ -69,6 +70,7 @@ for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
     (nodes.app, "node", "Nodes: what locations show central."),
+    (worker.app, "worker", "Workers on workerd, with namespaces as their bindings."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 local.register_upkeep(app)
