@@ -8,7 +8,7 @@ import pytest
 
 from atoll.cli.app import run
 from atoll.simulator.campaign import FLOORS, FLOORS_FROM_SEEDS, Campaign, load, save
-from atoll.simulator.facts import Violation
+from atoll.checking.facts import Violation
 from atoll.simulator.world import Report
 
 
