@@ -124,8 +124,15 @@ class Truth(Protocol):
 class Checker:
     """See the module. Violations are collected; a run goes on after one."""
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, *, incarnation: int = 1) -> None:
+        """Hold answers to `truth`.
+
+        Args:
+            truth: What is known of what happened.
+            incarnation: The one that central's store begins with.
+        """
         self.truth = truth
+        self._incarnation = incarnation
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.coverage = Coverage()
@@ -146,8 +153,15 @@ class Checker:
         at = (place, namespace, key)
         seen = self._seen.get(at)
         if seen is None:
-            seen = self._seen[at] = Seen()
+            seen = self._seen[at] = Seen(incarnation=self._incarnation)
         return seen
+
+    def forget(self, namespace: str, key: str) -> None:
+        """Let go of a key that nobody asks for any more."""
+        self.wanted_at.pop((namespace, key), None)
+        for place in self.places:
+            self._seen.pop((place, namespace, key), None)
+        self.journaled = [one for one in self.journaled if one.key != key]
 
     def not_held(self, place: str, at: tuple[str, str] | None = None) -> None:
         """Expect no more that a place holds a key, or anything."""
