@@ -19,7 +19,7 @@ from atoll.checking.checks import Checker
 from atoll.checking.facts import US_PER_S, Operation, PlaceState, Question
 from atoll.clock import Clock
 from atoll.core.errors import AtollError, RemoteError, UnavailableError
-from atoll.core.model import CENTRAL_NAME, JournalToken, Reading, Written, parse_at_least
+from atoll.core.model import CENTRAL_NAME, AtLeast, Reading, Written, parse_at_least
 from atoll.core.version import Version
 from atoll.verify.client import Asked, Place
 from atoll.verify.evidence import SOMEWHERE, Evidence
@@ -32,6 +32,7 @@ REWRITE_S: Final = 1.1
 REWRITE_S_MAX: Final = 3.0
 DELETED: Final = 0.2
 """How many of the writes are deletions."""
+READS_PER_WRITE: Final = 20
 RACED: Final = 0.1
 """How many of the writes are two at once, at two places."""
 AT_LEAST: Final = 0.15
@@ -40,7 +41,7 @@ MAX_STALE: Final = 0.5
 """How many of the other reads that set a bound take what is stale."""
 WRITES_PER_KEY_MAX: Final = 400
 """After so many a key is given up for a new one, so that nothing grows for ever."""
-IN_FLIGHT_MAX: Final = 8
+IN_FLIGHT_MAX: Final = 32
 """How many questions wait at one place at a time."""
 TOKENS_KEPT: Final = 16
 LOOK_S: Final = 0.005
@@ -52,7 +53,7 @@ HELD_S: Final = 20.0
 """What was read so recently has not been evicted."""
 STOPPING: Final = frozenset({"stopping", "unauthenticated", "not_arrived"})
 """Refusals that say nothing about what is held."""
-BOUNDS_MS: Final = (None, None, None, 0, 1000, 5000, 30_000)
+BOUNDS_MS: Final = (None, None, None, 0, 0, 1000, 5000, 30_000)
 CLEANUP_ATTEMPTS: Final = 20
 CLEANUP_PAUSE_S: Final = 0.5
 MS_PER_S: Final = 1000
@@ -126,11 +127,13 @@ class Verifier:
         self._random = random
         self._time = CentralTime()
         self._tokens: deque[tuple[str, str]] = deque(maxlen=TOKENS_KEPT)
-        self._undelivered: dict[JournalToken, Operation] = {}
+        self._undelivered: dict[AtLeast, Operation] = {}
         self._written = 0
         self._generation = 0
         self._stop = asyncio.Event()
-        self._looking: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """At each place, one that waits for a change to arrive."""
         self.began_anew = 0
         """How often central's store turned out to be another."""
         self.unsettled: list[str] = []
@@ -187,6 +190,7 @@ class Verifier:
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self._write_forever())
             group.create_task(self._follow_journals())
             for name in self.places:
@@ -225,7 +229,7 @@ class Verifier:
         """Begin something so many times a second, but no more than so many at a time."""
         async with asyncio.TaskGroup() as group:
             doing: set[asyncio.Task[None]] = set()
-            while True:
+            while not self._stop.is_set():
                 await self._clock.sleep(self._random.expovariate(per_s))
                 doing = {task for task in doing if not task.done()}
                 if len(doing) < IN_FLIGHT_MAX:
@@ -244,6 +248,11 @@ class Verifier:
         key, at_least = slot.key, None
         if self._tokens and random.random() < AT_LEAST:
             key, at_least = random.choice(self._tokens)
+            token = parse_at_least(at_least)
+            # Where it has not arrived, the answer is kept back for a while.
+            waits = token in self._undelivered and self._undelivered[token].place != name
+            if waits and random.random() > AT_LEAST:
+                at_least = None
         # A position that has not arrived is a refusal, unless what is stale would do.
         may_be_stale = at_least is None and random.random() < MAX_STALE
         asked = Asked(bound_ms=random.choice(BOUNDS_MS), max_stale=may_be_stale, at_least=at_least)
@@ -351,7 +360,8 @@ class Verifier:
     # Writing.
 
     async def _write_forever(self) -> None:
-        await self._at_a_pace(len(self._slots), self._write_something)
+        per_s = min(float(len(self._slots)), self.options.rate / READS_PER_WRITE)
+        await self._at_a_pace(per_s, self._write_something)
 
     async def _write_something(self) -> None:
         now_s = self._now_s()
@@ -377,8 +387,8 @@ class Verifier:
             pause_s += random.choice((0, self.options.ttl_s + 2))
         slot.due_s = self._now_s() + pause_s
         for operation in written:
-            if operation is not None:
-                await self._look_everywhere(slot.key, operation)
+            if operation is not None and operation.value is not None:
+                self._look_everywhere(slot.key, operation)
 
     def _awaits_delivery(self, key: str) -> bool:
         return any(operation.key == key for operation in self._undelivered.values())
@@ -448,16 +458,13 @@ class Verifier:
         self._time.stamped(version, asked_s=operation.asked_s, answered_s=now_s)
         return operation
 
-    async def _look_everywhere(self, key: str, operation: Operation) -> None:
-        """Look at each place until it shows a write, and note how long that took."""
-        if operation.value is None:
-            return
-        free = [name for name in self.places if name not in self._looking | {CENTRAL_NAME}]
-        self._looking.update(free)
-        try:
-            await asyncio.gather(*(self._look(name, key, operation) for name in free))
-        finally:
-            self._looking.difference_update(free)
+    def _look_everywhere(self, key: str, operation: Operation) -> None:
+        """Look at each place until it shows a write; at one write at a time."""
+        assert self._group is not None
+        for name in self.places:
+            look = self._looks.get(name)
+            if name != CENTRAL_NAME and (look is None or look.done()):
+                self._looks[name] = self._group.create_task(self._look(name, key, operation))
 
     async def _look(self, name: str, key: str, operation: Operation) -> None:
         assert operation.answered_s is not None
