@@ -74,7 +74,7 @@ class _Key:
         for operation in self.unresolved:
             if not _may_be_absent(operation.value, operation.expiration):
                 continue
-            least = max(low, _least(operation))
+            least = max(low + 1, _least(operation))
             if least <= high:
                 most = high if operation.version is None else max(least, operation.version)
                 yield _row(operation, least)
@@ -182,14 +182,15 @@ class Evidence:
         if reading.journaled:
             return
         spans = self.shown(namespace, key, reading)
-        rows = {span.row.version: span.row for span in spans}
-        if len(rows) != 1:
-            return
         known = self._key(namespace, key)
-        (row,) = rows.values()
-        if reading.entry is None and row.version not in known.versions:
+        if len(spans) != 1:
+            return
+        row = spans[0].row
+        operation = None
+        if reading.entry is not None and row.value is not None:
+            operation = known.by_value.get(row.value)
+        elif row.version not in known.versions:
             return  # What version a deletion was given is a guess.
-        operation = None if row.value is None else known.by_value.get(row.value)
         sequence = reading.position.sequence
         known.learn(row, at_s=now_s, sequence=sequence, exactly=True, operation=operation)
 
