@@ -177,9 +177,15 @@ def command(data: Path, *args: str) -> str:
 
 @asynccontextmanager
 async def deployed(
-    folder: Path, names: tuple[str, ...] = ("LHR", "IAD", "SIN")
+    folder: Path, names: tuple[str, ...] = ("LHR", "IAD", "SIN"), **settings: str
 ) -> AsyncGenerator[Deployment]:
-    """Run those of the locations that are named; proxies run on the loop of the caller."""
+    """Run those of the locations that are named; proxies run on the loop of the caller.
+
+    Args:
+        folder: Where everything is.
+        names: The locations.
+        **settings: Of the locations.
+    """
     data, port = folder / "central", free_port()
     server = await asyncio.to_thread(lambda: started(data, port=str(port), **SETTINGS))
     deployment = Deployment(data=data, port=port, server=server, sites={})
@@ -197,6 +203,7 @@ async def deployed(
                 upstream=f"http://127.0.0.1:{near}",
                 credential=str(json.loads(told)["credential"]),
                 processes=2 if name == "LHR" else 1,
+                settings=settings,
             )
             deployment.sites[name] = site
             site.start()
