@@ -1,6 +1,7 @@
 """One node of a deployment as `/v1` shows it, in the words of the checkers."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
@@ -90,10 +91,10 @@ class Place:
             RemoteError: The answer is a refusal.
         """
         response = await self._send("GET", self._path_of(key), headers=asked.headers)
-        missing = response.status_code == httpx.codes.NOT_FOUND
+        missing = response.status_code == HTTPStatus.NOT_FOUND
         if missing and "atoll-position" in response.headers:
             return _reading(key, response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise _refusal(response)
         return _reading(key, response)
 
@@ -103,7 +104,7 @@ class Place:
         response = await self._send(
             "DELETE" if value is None else "PUT", self._path_of(key), content=value, params=params
         )
-        if response.status_code not in {httpx.codes.OK, httpx.codes.ACCEPTED}:
+        if response.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
             raise _refusal(response)
         try:
             version = Version(int(response.headers["etag"].strip('"')))
@@ -120,7 +121,7 @@ class Place:
     async def settings(self) -> Settings:
         """Return what the namespace allows; see `read` for what it raises."""
         response = await self._send("GET", f"{self._path}/settings")
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise _refusal(response)
         try:
             return msgspec.json.decode(response.content, type=Settings)
@@ -130,7 +131,7 @@ class Place:
     async def delete_all(self, prefix: str) -> None:
         """Delete every key that begins so; see `read` for what it raises."""
         response = await self._send("POST", f"{self._path}/delete", json={"prefix": prefix})
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise _refusal(response)
 
     def _path_of(self, key: str) -> str:
@@ -164,7 +165,7 @@ def _reading(key: str, response: httpx.Response) -> Reading:
     try:
         place = parse_at_least(headers["atoll-position"])
         entry = None
-        if response.status_code == httpx.codes.OK:
+        if response.status_code == HTTPStatus.OK:
             expiration = headers.get("atoll-expiration")
             entry = Entry(
                 key=key,
@@ -173,13 +174,12 @@ def _reading(key: str, response: httpx.Response) -> Reading:
                 expiration=None if expiration is None else int(expiration),
             )
         age = headers.get("age")
-        unknown = "atoll-age-unknown" in headers or age is None
         status = headers.get("cache-status", "")
         return Reading(
             entry=entry,
             position=NOWHERE if isinstance(place, JournalToken) else place,
             token=place if isinstance(place, JournalToken) else None,
-            age_ms=None if unknown else int(age) * MS_PER_S,
+            age_ms=None if age is None else int(age) * MS_PER_S,
             stale="atoll-stale" in headers,
             order_unknown="atoll-order-unknown" in headers,
             cache=_cache_status(status),
@@ -211,7 +211,7 @@ def _refusal(response: httpx.Response) -> RemoteError:
 
 def _not_ours(response: httpx.Response) -> RemoteError:
     return RemoteError(
-        status=response.status_code if response.is_error else httpx.codes.BAD_GATEWAY,
+        status=response.status_code if response.is_error else HTTPStatus.BAD_GATEWAY,
         remote_code="not_atoll",
         message=f"{response.url} answered {response.status_code} with what no Atoll node says",
     )

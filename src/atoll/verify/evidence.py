@@ -228,6 +228,9 @@ class Evidence:
         direct = operation.version is not None and operation.token is None
         if (direct and operation.version != version) or not low <= version <= high:
             return ()
+        if operation.version is not None and version > operation.version:
+            # A journaled write keeps its version, or has the earlier one of its first copy.
+            return ()
         return (known.span(_row(operation, version)),)
 
     def explained(self, namespace: str, key: str, reading: Reading) -> str:
