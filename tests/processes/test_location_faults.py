@@ -22,6 +22,8 @@ from tests.support.deployment import LOOKS_MAX, Deployment, deployed, until
 
 ROOT: Final = Path(__file__).parents[2]
 KEYS: Final = 3
+ATTEMPTS_MAX: Final = 6
+DISK_FULL: Final = (507, "disk_full")
 YOUNG_MS: Final = 2000
 YOUNG_READS: Final = 1000
 """So many, one after the other, take longer than a second: an echo has come."""
@@ -145,8 +147,11 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(tmp_path: Path) -> No
         journal = next(site.folder.glob("locations/LHR/journal*"))
         size_bytes = journal.stat().st_size
         resource.prlimit(keeper, resource.RLIMIT_FSIZE, (size_bytes + 10, resource.RLIM_INFINITY))
-        with pytest.raises(RemoteError) as refused:
-            await near.write("second", b"2" * 100, expiration=None)
+        refusals: list[tuple[int, str]] = []
+        while len(refusals) < ATTEMPTS_MAX and DISK_FULL not in refusals:
+            with pytest.raises(RemoteError) as refused:
+                await near.write("second", b"2" * 100, expiration=None)
+            refusals.append((refused.value.status, refused.value.remote_code))
         held = [await near.read("held", Asked()) for _ in range(20)]
         shown = await near.read("first", Asked())
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -160,7 +165,9 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(tmp_path: Path) -> No
 
     assert first.journaled
     assert third.journaled
-    assert (refused.value.status, refused.value.remote_code) == (507, "disk_full")
+    # A write that was sent before central was known to be out of reach may have been applied.
+    assert set(refusals) <= {DISK_FULL, (503, "outcome_unknown")}
+    assert refusals[-1] == DISK_FULL
     assert {reading.entry.value for reading in held if reading.entry is not None} == {b"held"}
     assert shown.journaled
     assert second.entry is None

@@ -1,8 +1,8 @@
-"""The errors of locations, a part of the tree in `core.errors`.
+"""The errors of locations and of feeds, a part of the tree in `core.errors`.
 
-All but two are kinds of `UnavailableError`: what cannot be done now may be done later. A location
-that was forgotten stays so, and its journal is set aside; one that another process keeps is not
-opened at all.
+Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
+forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
+all; and what a request wants only if it is held may not be held.
 """
 
 from pathlib import Path
@@ -48,6 +48,18 @@ class CutOffError(UnavailableError):
         super().__init__(f"this location cannot reach central now: {detail}")
 
 
+class NotHeldError(AtollError):
+    """A location does not hold what a request wants only if it is held."""
+
+    code = "not_held"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this location holds nothing that answers the request, which says only-if-cached: leave"
+            " that out to have it fetched"
+        )
+
+
 class OutcomeUnknownError(UnavailableError):
     """A write that is never journaled was sent, and no answer came."""
 
@@ -84,6 +96,29 @@ class JournalFullError(UnavailableError):
             "central cannot be reached and this location's journal is full"
             f" ({size_bytes_max} bytes); the write was not taken"
         )
+
+
+class FeedStartedOverError(UnavailableError):
+    """The feed of a node began anew while it was followed; what came in between was not told."""
+
+    code = "feed_started_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the feed began anew here: it was followed too slowly, or this node lost its own place."
+            " Go on from the last position that you have; what was missed is told, if anybody"
+            " remembers it"
+        )
+
+
+class TooManyWatchesError(UnavailableError):
+    """As many watches are open at this process as it allows."""
+
+    code = "too_many_watches"
+
+    def __init__(self, *, count_max: int) -> None:
+        self.count_max = count_max
+        super().__init__(f"{count_max} watches are open here, as many as may be")
 
 
 class LocationUnknownError(UnavailableError):

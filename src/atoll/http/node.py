@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +13,9 @@ from atoll.core.limits import Limits
 from atoll.http.peer import Admission
 from atoll.nodes import Nodes
 from atoll.upstream import Upstream
+
+WATCHES_MAX: Final = 500
+"""Each change wakes every watch of a process, so more would hold up its other work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,5 +40,7 @@ class Node:
     """The credentials of nodes, where they are looked after: at central."""
     is_private: bool = False
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
+    watches_max: int = WATCHES_MAX
+    """How many watches may be open at this process."""
     access_log: bool = True
     """Whether every request leaves a line in the log."""

@@ -9,7 +9,7 @@ JSON, because a JavaScript number cannot hold them.
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -50,9 +50,16 @@ from atoll.http.exchange import (
 )
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
-from atoll.http.shown import TRUE, headers_of_reading
+from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
-from atoll.http.values import Values, headers_of_write, principal_of
+from atoll.http.v1_watch import Watches
+from atoll.http.values import (
+    Values,
+    headers_of_write,
+    principal_of,
+    size_of,
+    whole_value,
+)
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 PREFIX: Final = b"/v1/"
@@ -117,12 +124,15 @@ STATUSES: Final[Mapping[str, int]] = {
     "not_arrived": 503,
     "deadline_passed": 503,
     "outcome_forgotten": 503,
-    "position_too_old": 503,
+    "position_too_old": 410,
+    "feed_started_over": 503,
+    "too_many_watches": 503,
     "stopping": 503,
     "unreachable": 503,
     "cut_off": 503,
     "not_admitted": 503,
     "central_only": 421,
+    "not_held": 504,
     "outcome_unknown": 503,
     "journal_full": 503,
     "location_unknown": 503,
@@ -160,6 +170,8 @@ class _Row(msgspec.Struct, omit_defaults=True):
     value: str | None = None
     base64: bool = False
     value_omitted: bool = False
+    position: str | None = None
+    journaled: bool = False
 
 
 class V1:
@@ -173,6 +185,7 @@ class V1:
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
         self._values = Values(node, bodies, FACE_V1)
+        watches = Watches(node, admit=self._admitted, describe=_ended)
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -180,8 +193,10 @@ class V1:
                 "PUT": _Operation("put", write, self._put),
                 "DELETE": _Operation("delete", write, self._delete),
             },
+            b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
                 "PUT": _Operation("change settings", Permission.ADMIN, self._change_settings),
@@ -195,7 +210,6 @@ class V1:
         Raises:
             RouteNotFoundError: As there, like the others.
             MethodNotAllowedError: The path is not for this method.
-            NamespaceNotFoundError: It does not exist, or belongs to another account.
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
@@ -206,15 +220,19 @@ class V1:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowedError(method=request.method, allowed=allowed)
         request.operation = operation.name
+        return await operation.run(request, await self._admitted(request, operation.permission))
+
+    async def _admitted(
+        self, request: Request, permission: Permission = Permission.READ
+    ) -> Principal:
+        """Find out who asks, and whether they may, in a namespace that is there."""
         principal = await principal_of(self._node, request)
-        principal.require(
-            operation.permission, account=principal.account, namespace=request.namespace
-        )
+        principal.require(permission, account=principal.account, namespace=request.namespace)
         namespace = await self._node.accounts.namespace(request.namespace)
         if principal.account not in {EVERY_ACCOUNT, namespace.account}:
             raise NamespaceNotFoundError
         request.rules = namespace.rules
-        return await operation.run(request, principal)
+        return principal
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
         match request.path.split(b"/", 5)[2:]:
@@ -236,8 +254,7 @@ class V1:
             message = f"internal error; the server's log has it under request {request.id}"
             body = _encode({"error": {"code": "internal", "message": message}})
             return json_answer(body, status=500)
-        facts = {name: _shown(fact) for name, fact in vars(error).items()}
-        body = _encode({"error": {**facts, "code": error.code, "message": str(error)}})
+        body = _encode({"error": _described(error)})
         return json_answer(body, status=STATUSES[error.code], headers=headers_of(error))
 
     # One key.
@@ -258,13 +275,11 @@ class V1:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
         if _matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
-        value = entry.value
-        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
         headers += (
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % size_bytes),
+            (b"content-length", b"%d" % size_of(entry)),
         )
-        return Answer(headers=headers, body=value)
+        return Answer(headers=headers, body=entry.value)
 
     async def _put(self, request: Request, principal: Principal) -> Answer:
         metadata = request.headers.get(b"atoll-metadata")
@@ -288,6 +303,36 @@ class V1:
         return json_answer(_encode(await accounts.change_rules(account, request.namespace, given)))
 
     # Many keys.
+
+    async def _get_many(self, request: Request, _principal: Principal) -> Answer:
+        async with self._bodies.whole(request, bytes_max=SMALL_BODY_BYTES_MAX) as raw:
+            keys = _names_in(read_object(raw))
+        wanted = freshness(request.headers.get(b"cache-control"))
+        readings = await self._values.read_many(request, keys, wanted=wanted)
+        rows: list[_Row] = []
+        missing: list[str] = []
+        for key, reading in readings.items():
+            entry = reading.entry
+            if entry is None:
+                missing.append(key)
+                continue
+            value = await whole_value(entry)
+            row = _row(
+                Listed(
+                    key=key,
+                    version=entry.version,
+                    size_bytes=len(value),
+                    metadata=entry.metadata,
+                    expiration=entry.expiration,
+                    value=value,
+                ),
+                with_values=True,
+            )
+            row.position = str(reading.token or reading.position)
+            row.journaled = reading.journaled
+            rows.append(row)
+        headers = headers_of_reading(combined(readings.values()), age_ms_max=wanted.age_ms_max)
+        return json_answer(_encode({"keys": rows, "missing": missing}), headers=headers)
 
     async def _list(self, request: Request, _principal: Principal) -> Answer:
         limits = self._node.limits
@@ -443,6 +488,17 @@ def _written_answer(request: Request, written: Written) -> Answer:
     return json_answer(_encode(body), status=STATUS_ACCEPTED, headers=headers)
 
 
+def _names_in(asked: dict[str, object]) -> list[str]:
+    """Return the keys that a bulk read asks for."""
+    names = asked.get("keys")
+    if not isinstance(names, list):
+        raise BodyInvalidError(detail="the body needs `keys`, an array of texts")
+    keys = cast("list[object]", names)
+    if not all(isinstance(key, str) for key in keys):
+        raise BodyInvalidError(detail="each of `keys` must be a text")
+    return cast("list[str]", keys)
+
+
 def _row(item: Listed, *, with_values: bool) -> _Row:
     row = _Row(
         name=item.key,
@@ -462,6 +518,17 @@ def _row(item: Listed, *, with_values: bool) -> _Row:
         row.value = base64.b64encode(item.value).decode()
         row.base64 = True
     return row
+
+
+def _described(error: AtollError) -> dict[str, object]:
+    """Return an error as JSON shows it: its facts, its code, its message."""
+    facts = {name: _shown(fact) for name, fact in vars(error).items()}
+    return {**facts, "code": error.code, "message": str(error)}
+
+
+def _ended(error: AtollError) -> dict[str, object]:
+    """Return what the end of a watch says: the error, and the status it would be answered with."""
+    return {**_described(error), "status": STATUSES[error.code]}
 
 
 def _shown(fact: object) -> object:

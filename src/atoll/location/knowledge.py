@@ -338,7 +338,7 @@ class Knowledge:
         """
         namespace, key = place
         self.stamps.observe(entry.version)
-        self.recent.note(namespace, key, sequence=sequence, version=entry.version)
+        self.recent.note(namespace, entry, sequence=sequence)
         held = self.held(place)
         if held is not None and held.sequence < sequence:
             instant_ms = known(held, namespace, self.feed).instant_ms

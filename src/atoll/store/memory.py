@@ -245,7 +245,7 @@ class MemoryStore:
             after.incarnation != self._incarnation
             or not self._log_start <= after.sequence <= self._sequence
         ):
-            raise PositionTooOldError(position=str(after), oldest=str(self._at(self._log_start)))
+            raise PositionTooOldError(position=str(after), start_at=str(self._at(self._log_start)))
         rows = [row for row in self._log if row[0] > after.sequence][:limit]
         changes: list[Change] = []
         for sequence, namespace, key, version in rows:
