@@ -206,7 +206,7 @@ async def test_a_location_that_starts_over(world: World) -> None:
     async with Watcher(a) as at_a, Watcher(d) as at_d:
         for watcher in (at_a, at_d):
             await watcher.until("present")
-        world.a.keeper.switch(world.a.wire)
+        world.a.keeper.switch(world.a.wire, "another")
         passing = asyncio.create_task(world.pass_time(3))
         ends = [await watcher.ended() for watcher in (at_a, at_d)]
         await passing

@@ -27,7 +27,7 @@ from atoll.core.model import (
     Position,
     Written,
 )
-from atoll.core.version import NO_VERSION, Version, Versions
+from atoll.core.version import CENTRAL_NODE, NO_VERSION, Version, Versions, version_at
 from atoll.store.protocol import Admit, Change, Changes, Found, SweepOrder, Swept, Usage
 
 US_PER_S = 1_000_000
@@ -303,6 +303,8 @@ class MemoryStore:
             )
         for at in removed:
             del self._entries[at]
+        if expired:
+            self._last_version = max(self._last_version, version_at(order.now_us, CENTRAL_NODE))
         return len(expired), len(removed)
 
     def _forget(self, order: SweepOrder) -> int:
