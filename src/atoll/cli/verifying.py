@@ -23,6 +23,7 @@ from atoll.core.model import CENTRAL_NAME
 
 if TYPE_CHECKING:
     from atoll.verify.client import Place
+    from atoll.verify.report import Report
     from atoll.verify.run import Verifier
 
 PREFIX: Final = "atoll-verify/"
@@ -34,6 +35,30 @@ METRICS_EVERY: Final = 5
 MS_PER_S: Final = 1000
 
 
+NamespaceName = Annotated[
+    str | None,
+    typer.Argument(
+        help="Where to put keys; default: the namespace of `atoll dev`.", metavar="NAMESPACE"
+    ),
+]
+Locations = Annotated[
+    list[str] | None,
+    typer.Option(help="A location. Repeatable; default: those of `atoll dev`.", metavar="NAME=URL"),
+]
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option(help="Keep a file for Prometheus up to date while it runs.", metavar="FILE"),
+]
+Settle = Annotated[
+    float, typer.Option(help="Seconds until all places must show the same at the end.", min=1)
+]
+Bound = Annotated[
+    float,
+    typer.Option(help="The setting bound_s of the locations, if it is another.", min=0),
+]
+Ttl = Annotated[int, typer.Option(help="For how many seconds those live that expire.", min=1)]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     remote(app, "verify")(verify)
@@ -41,19 +66,9 @@ def register(app: typer.Typer) -> None:
 
 async def verify(
     session: Session,
-    namespace: Annotated[
-        str | None,
-        typer.Argument(
-            help="Where to put keys; default: the namespace of `atoll dev`.", metavar="NAMESPACE"
-        ),
-    ] = None,
+    namespace: NamespaceName = None,
     *,
-    location: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A location. Repeatable; default: those of `atoll dev`.", metavar="NAME=URL"
-        ),
-    ] = None,
+    location: Locations = None,
     seconds: Annotated[float, typer.Option(help="For how long.", min=1)] = 30.0,
     forever: Annotated[
         bool, typer.Option("--forever", help="Until SIGINT or SIGTERM says to stop.")
@@ -62,20 +77,10 @@ async def verify(
         float, typer.Option(help="Reads in a second, at all places together.", min=0.1)
     ] = 100.0,
     keys: Annotated[int, typer.Option(help="How many keys; a quarter more expire.", min=1)] = 8,
-    ttl: Annotated[
-        int, typer.Option(help="For how many seconds those live that expire.", min=1)
-    ] = 61,
-    bound: Annotated[
-        float,
-        typer.Option(help="The setting bound_s of the locations, if it is another.", min=0),
-    ] = 60.0,
-    settle: Annotated[
-        float, typer.Option(help="Seconds until all places must show the same at the end.", min=1)
-    ] = 65.0,
-    metrics: Annotated[
-        Path | None,
-        typer.Option(help="Keep a file for Prometheus up to date while it runs.", metavar="FILE"),
-    ] = None,
+    ttl: Ttl = 61,
+    bound: Bound = 60.0,
+    settle: Settle = 65.0,
+    metrics: MetricsFile = None,
 ) -> None:
     """Hold a running deployment to its promises: write own keys, read them everywhere.
 
@@ -123,6 +128,10 @@ async def verify(
     session.out.result(report.document(), report.text())
     if report.violations:
         raise typer.Exit(Exit.REFUSED)
+    _require_reads(report)
+
+
+def _require_reads(report: "Report") -> None:
     if not report.reads:
         raise UnavailableError("nobody answered, so nothing was checked")
 
