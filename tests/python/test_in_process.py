@@ -1,11 +1,12 @@
 """Reading a location's cache in process: as fresh as over HTTP, counted, and harming nobody."""
 
+import json
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import pytest
 
 import atoll
 from atoll.client import Namespace
+from atoll.core.errors import UnavailableError
 from atoll.core.location_errors import CutOffError, UnreachableError
 from atoll.core.model import CacheStatus
 from atoll.location.codec import digest_of
 from atoll.location.current import Current
 from atoll.location.mapping import COUNTS, TABLE_AT
+from tests.processes.test_locations import atoll as command
+from tests.processes.test_locations import location, part
 from tests.python.conftest import Ways
 from tests.support.server import Server, serving
 
@@ -270,3 +274,40 @@ def test_without_a_location_nothing_is_answered(tmp_path: Path) -> None:
             with pytest.raises(UnreachableError, match="nowhere") as refused:
                 space.list()
             assert not refused.value.sent
+
+
+def test_a_location_of_several_processes_is_read_like_one(ways: Ways, tmp_path: Path) -> None:
+    """Its keeper is killed and replaced, and programs follow the new one."""
+    running = ways.server.running
+    made = command(ways.server.data, "node", "create", "PAR", "--json")
+    credential = str(json.loads(made)["credential"])
+    data = tmp_path / "par"
+    central = ways.namespace("central", "sync")
+    with (
+        location(
+            data, upstream=running.central, credential=credential, processes=2, limits_preset="open"
+        ) as (_, process),
+        atoll.connect(data / "locations" / "PAR") as client,
+    ):
+        space = client.namespace(running.namespace_id)
+        space.put("several", "1")
+        assert space.get_with_metadata("several").node == "PAR"
+        keeper = part(process, "keeper")
+        os.kill(keeper, signal.SIGKILL)
+        assert space.get("several") == "1"
+        while part(process, "keeper") == keeper:
+            assert space.get("several") == "1"
+        written = central.put("several", "2")
+        assert eventually(lambda: space.get("several", at_least=written.position)) == "2"
+        eventually(lambda: space.put("several", "3"))
+        assert space.get("several") == "3"
+
+
+def eventually(ask: Callable[[], object]) -> object:
+    """Ask until the new keeper answers."""
+    for _ in range(ASKED_MAX):
+        try:
+            return ask()
+        except UnavailableError:
+            continue
+    raise AssertionError("it never answered")

@@ -108,6 +108,19 @@ def test_values_stream_both_ways(space: Space, key: str) -> None:
     assert space.get(f"{key}none", "stream") is None
 
 
+def test_a_stream_may_not_wait_for_the_client_that_reads_it(ways: Any, key: str) -> None:  # noqa: ANN401
+    """It says so rather than waiting for ever."""
+    space = ways.namespace("central", "sync")
+
+    async def arriving() -> AsyncIterator[bytes]:
+        """Ask in between."""
+        yield b"a"
+        space.get(key)
+
+    with pytest.raises(RuntimeError, match="sync client"):
+        space.put(key, arriving())
+
+
 # What is known of a key.
 
 

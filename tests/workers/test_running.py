@@ -226,19 +226,19 @@ def test_a_project_that_is_bundled(server: Server, access: Access, tmp_path: Pat
 def test_the_configuration_for_oneself(server: Server, access: Access, tmp_path: Path) -> None:
     """What is printed is what workerd takes; it names the files and holds a token that lasts."""
     space = create(access, "by hand")
-    as_module(tmp_path)
+    as_module(tmp_path).rename(tmp_path / "by_hand.mjs")
 
     done = ran(
         server,
         tmp_path,
-        *("config", "worker.mjs", "--kv", "KV=by hand", "--port", "0", "--env", 'Q="\\\n\x01é'),
+        *("config", "by_hand.mjs", "--kv", "KV=by hand", "--port", "0", "--env", 'Q="\\\n\x01é'),
         "--workerd",
         workerd(NEWER),
     )
 
     assert done.returncode == 0, done.stderr
-    assert 'embed "worker.mjs"' in done.stdout
-    (lasting,) = tokens(access, "worker worker")
+    assert 'embed "by_hand.mjs"' in done.stdout
+    (lasting,) = tokens(access, "worker by_hand")
     assert (lasting.permission, lasting.namespaces) == ("write", (space.id,))
     (tmp_path / "worker.capnp").write_text(done.stdout)
     compiled = subprocess.run(

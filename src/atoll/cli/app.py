@@ -19,6 +19,7 @@ from atoll.cli import (
     namespaces,
     nodes,
     simulating,
+    verifying,
     watching,
     worker,
 )
@@ -75,6 +76,7 @@ for group, name, text in (
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 local.register_upkeep(app)
 simulating.register(app)
+verifying.register(app)
 
 
 def run(args: Sequence[str]) -> int:

@@ -28,6 +28,12 @@ class Background:
             RuntimeError: The caller is on this very thread, which would wait for itself.
         """
         loop = self._running()
+        if threading.current_thread().name == THREAD_NAME:
+            work.close()
+            message = (
+                "the sync client was called from a stream that it is reading; pass the async one"
+            )
+            raise RuntimeError(message)
         future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
