@@ -48,9 +48,13 @@ class ReaderMapping:
         # It has a lock before it has a name by which the keeper finds it.
         making.rename(folder / name)
 
+    def mark(self, digest: bytes) -> None:
+        """Mark a key as read."""
+        self._map[TABLE_AT + _slot(digest)] = 1
+
     def note(self, digest: bytes, status: CacheStatus) -> None:
         """Count an answer, and mark its key as read."""
-        self._map[TABLE_AT + _slot(digest)] = 1
+        self.mark(digest)
         self._counts[COUNTED.index(status)] += 1
         COUNTS.pack_into(self._map, 0, *self._counts)
 

@@ -12,7 +12,17 @@ from typing import Protocol
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError, OutcomeUnknownError, UnreachableError
-from atoll.core.model import Batch, JournalToken, ListQuery, Page, Position, Read, Reading, Written
+from atoll.core.model import (
+    SYSTEM_NAMESPACE,
+    Batch,
+    JournalToken,
+    ListQuery,
+    Page,
+    Position,
+    Read,
+    Reading,
+    Written,
+)
 from atoll.core.session import Downward, Hello, Upward
 from atoll.location.age import NEVER, Feed, Record
 from atoll.location.cache import CacheState, MemoryCache
@@ -203,8 +213,13 @@ class Reader:
 
     def _counted(self, demand: Demand, reading: Reading) -> Reading:
         """Count an answer that the keeper does not see."""
-        if self._mapping is not None:
-            self._mapping.note(digest_of(*demand.place), reading.cache)
+        if self._mapping is None:
+            return reading
+        digest = digest_of(*demand.place)
+        if demand.namespace == SYSTEM_NAMESPACE:
+            self._mapping.mark(digest)
+        else:
+            self._mapping.note(digest, reading.cache)
         return reading
 
     def _final(self, demand: Demand) -> Reading:

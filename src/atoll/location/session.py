@@ -17,6 +17,7 @@ from atoll.core.errors import AtollError
 from atoll.core.location_errors import NotAdmittedError
 from atoll.core.model import SYSTEM_NAMESPACE, Position
 from atoll.core.session import (
+    Asked,
     Changed,
     Downward,
     Echo,
@@ -31,7 +32,9 @@ from atoll.core.session import (
 from atoll.location.children import Children
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import Link, retrieve
+from atoll.location.telling import Telling
 
+MS_PER_S: Final = 1000
 UPWARD_MAX: Final = 1000
 """How many messages wait to go up; who fills that has lost its upstream and opens anew."""
 
@@ -44,6 +47,8 @@ class SessionSettings:
 
     heartbeat_s: float = 1.0
     """Between heartbeats. With a live feed, what is held is about this old."""
+    status_s: float = 5.0
+    """Between two words about how this location is."""
     silence_s: float = 10.0
     """After so long without a word a session is given up."""
     reconnect_s: float = 1.0
@@ -67,6 +72,7 @@ class Session:
         clock: Clock,
         settings: SessionSettings,
         on_heartbeat: Callable[[], Upward | None],
+        telling: Callable[[], Telling],
     ) -> None:
         """Follow `link`'s upstream into `knowledge`.
 
@@ -76,12 +82,16 @@ class Session:
             clock: What heartbeats are timed by.
             settings: How often, and how long.
             on_heartbeat: Asked with each heartbeat what else there is to say.
+            telling: What describes this location.
         """
         self._knowledge = knowledge
         self._link = link
         self._clock = clock
         self._settings = settings
         self._on_heartbeat = on_heartbeat
+        self._telling = telling
+        self.round_trip_ms: int | None = None
+        """How long the last heartbeat took to the upstream and back."""
         self.children = Children(knowledge, self)
         self._wanted: set[str] = {SYSTEM_NAMESPACE, *knowledge.feed.subscribed}
         self._requested: set[str] = set()
@@ -186,7 +196,9 @@ class Session:
             raise TimeoutError
 
     async def _beat(self, upward: asyncio.Queue[Upward]) -> None:
-        """Send heartbeats."""
+        """Send heartbeats, and now and then how this location is."""
+        beats = 0
+        told_ms = self._clock.elapsed_ms()
         while True:
             if not upward.full():
                 self._request_all()
@@ -195,6 +207,11 @@ class Session:
                 more = self._on_heartbeat()
                 if more is not None:
                     self.send(more)
+                # At once, and with the second beat again, which knows what the first one brought.
+                if beats <= 1 or instant_ms - told_ms >= self._settings.status_s * MS_PER_S:
+                    told_ms = instant_ms
+                    self.send(self._telling().status())
+                beats += 1
             await self._clock.sleep(self._settings.heartbeat_s)
 
     # What comes down.
@@ -223,6 +240,9 @@ class Session:
                 self._change(message)
             case Echo():
                 self._echo(message)
+            case Asked():
+                self.send(self._telling().held(message))
+                self.children.ask(message)
 
     def _meet(self, position: Position) -> None:
         """Refuse to go on with a session of an incarnation that is over."""
@@ -254,8 +274,11 @@ class Session:
             feed.vouch(echo.position.sequence)
         else:
             feed.echo(instant_ms=echo.instant_ms - echo.age_ms, sequence=echo.position.sequence)
+        took_ms = max(0, self._knowledge.time.elapsed_ms() - echo.instant_ms)
+        self.round_trip_ms = took_ms
         if echo.central_us is not None:
-            self._knowledge.time.heard(echo.central_us)
+            error_ms = None if echo.error_ms is None else took_ms + 1 + echo.error_ms
+            self._knowledge.time.heard(echo.central_us, error_ms=error_ms)
         self._knowledge.save()
 
 
