@@ -17,6 +17,7 @@ from atoll.central import Central
 from atoll.core.limits import Limits
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
@@ -126,6 +127,7 @@ class Site:
             name="central",
             spool_dir=spool_dir,
             ready=ready,
+            oversight=Oversight(central),
             access_log=False,
         )
         return cls(

@@ -73,6 +73,17 @@ class CentralOnlyError(AtollError):
         )
 
 
+class LocationOnlyError(AtollError):
+    """Central was asked for what only a location has."""
+
+    code = "location_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is central, which keeps no journal: send this request to a location's own URL"
+        )
+
+
 class JournalFullError(UnavailableError):
     """The location's journal has no room; the write was not taken."""
 

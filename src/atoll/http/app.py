@@ -21,6 +21,7 @@ from atoll.http.exchange import Answer, Face, Request
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
 from atoll.http.peer import Peer
+from atoll.http.v1_inside import is_inside
 
 __all__ = ["App", "Node", "create_app", "send_answer"]
 
@@ -136,7 +137,7 @@ class App:
         if self._peer is not None and path.startswith(peer.PREFIX):
             return self._peer
         if self._is_private:
-            return self._admin
+            return self._v1 if is_inside(path) else self._admin
         if path.startswith(rest.PREFIX):
             return self._rest
         if path.startswith(v1.PREFIX):

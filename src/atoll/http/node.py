@@ -3,15 +3,42 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
+from atoll.http.exchange import Answer, Request
 from atoll.http.peer import Admission
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.upstream import Upstream
+
+
+class Inside(Protocol):
+    """Who can tell; the paths and methods were checked."""
+
+    async def status(self, request: Request) -> Answer:
+        """Tell how the location is."""
+        ...
+
+    async def journal(self, request: Request) -> Answer:
+        """List what is in the journal."""
+        ...
+
+    async def refused(self, request: Request) -> Answer:
+        """Hand out what was refused."""
+        ...
+
+    async def discard(self, request: Request) -> Answer:
+        """Let go of the refused entry whose number is in `request.key`."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the metrics of the whole location."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +61,10 @@ class Node:
     """Which nodes may read through this one; `None` for none."""
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
+    oversight: Oversight | None = None
+    """The locations, where they are looked after: at central."""
+    inside: Inside | None = None
+    """What tells of this location from the inside; `None` at central."""
     is_private: bool = False
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
     access_log: bool = True

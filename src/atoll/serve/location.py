@@ -25,12 +25,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.clock import SystemClock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, UnauthenticatedError
 from atoll.http.app import App, Node, create_app
+from atoll.http.inside import KeeperInside, ReaderInside
+from atoll.http.location_metrics import KeeperMetrics
+from atoll.http.node import Inside
 from atoll.http.peer import Everybody
 from atoll.location.file_journal import FileJournal
 from atoll.location.folder import KeeperLock, boot_id
@@ -244,8 +248,10 @@ def _app(
     site: Site,
     upstream: Upstream,
     central_us: Callable[[], int | None],
+    inside: Inside,
     *,
     ready: Callable[[], bool],
+    registry: CollectorRegistry | None = None,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -272,6 +278,8 @@ def _app(
                 random_bytes=os.urandom,
                 grace_s=config.credential_grace_s,
             ),
+            registry=registry or CollectorRegistry(),
+            inside=inside,
             access_log=config.access_log,
         )
     )
@@ -280,6 +288,8 @@ def _app(
 def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> App:
     """Make what answers the location's own readers."""
     config = site.config
+    registry = CollectorRegistry()
+    KeeperMetrics(keeper, registry)
     clock = CentralTime(keeper.knowledge.time.central_us)
     return create_app(
         Node(
@@ -291,6 +301,8 @@ def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> Ap
             spool_dir=empty_spool(site.folder, f"spool-{os.getpid()}"),
             ready=ready,
             peers=Everybody(),
+            registry=registry,
+            inside=KeeperInside(keeper, registry),
             is_private=True,
             access_log=False,
         )
@@ -325,9 +337,13 @@ async def serve_alone(
         announce(url)
 
     async with kept(site) as keeper:
+        registry = CollectorRegistry()
+        KeeperMetrics(keeper, registry)
+        inside = KeeperInside(keeper, registry)
+        central_us = keeper.knowledge.time.central_us
         await serve_app(
             site.config,
-            lambda ready: _app(site, keeper, keeper.knowledge.time.central_us, ready=ready),
+            lambda ready: _app(site, keeper, central_us, inside, ready=ready, registry=registry),
             announce=answering,
             clock=SystemClock(),
             upkeep=(
@@ -381,7 +397,7 @@ async def serve_reader(site: Site, part: Part) -> None:
     try:
         await serve_app(
             site.config,
-            lambda ready: _app(site, reader, reader.central_us, ready=ready),
+            lambda ready: _app(site, reader, reader.central_us, ReaderInside(keeper), ready=ready),
             announce=lambda _: sign_of_life(part.alive_fd),
             clock=SystemClock(),
             upkeep=(_living(part),),
@@ -452,4 +468,4 @@ async def _collect_forever(site: Site, keeper: Keeper) -> None:
     clock = SystemClock()
     while True:
         await clock.sleep(COLLECT_S)
-        collector.collect()
+        keeper.counts.add(collector.collect())
