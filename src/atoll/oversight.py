@@ -6,7 +6,7 @@ from typing import Final
 
 from atoll import registry
 from atoll.central import Central
-from atoll.core.errors import LocationNotFoundError
+from atoll.core.location_errors import LocationNotFoundError
 from atoll.core.model import Read, Reading
 from atoll.core.session import Held
 from atoll.registry import Registered

@@ -12,7 +12,7 @@
             RouteNotFoundError, MethodNotAllowedError
         NotFoundError                what was asked for is not there
             KeyNotFoundError, NamespaceNotFoundError, AccountNotFoundError, TokenNotFoundError
-            NodeNotFoundError, LocationNotFoundError, JournalEntryNotFoundError
+            NodeNotFoundError, and two of `core.location_errors`
         UnauthenticatedError         no credentials, or none that we know
         ForbiddenError               credentials that do not reach this far
         ConditionFailedError         If-Match or If-None-Match did not hold
@@ -348,26 +348,6 @@ class NodeNotFoundError(NotFoundError):
     def __init__(self, *, name: str) -> None:
         self.name = name
         super().__init__(f"no node {name!r} has a credential")
-
-
-class LocationNotFoundError(NotFoundError):
-    """No location of this name is registered."""
-
-    code = "location_not_found"
-
-    def __init__(self, *, name: str) -> None:
-        self.name = name
-        super().__init__(f"no location {name!r} is registered")
-
-
-class JournalEntryNotFoundError(NotFoundError):
-    """The location keeps no refused entry of this number."""
-
-    code = "journal_entry_not_found"
-
-    def __init__(self, *, sequence: int) -> None:
-        self.sequence = sequence
-        super().__init__(f"no refused entry {sequence} is kept in this location's journal")
 
 
 class UnauthenticatedError(AtollError):

@@ -1,13 +1,13 @@
 """The errors of locations, a part of the tree in `core.errors`.
 
-All but two are kinds of `UnavailableError`: what cannot be done now may be done later. A location
-that was forgotten stays so, and its journal is set aside; one that another process keeps is not
-opened at all.
+Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
+forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
+all; and what is asked of the wrong node, or is not there, stays so too.
 """
 
 from pathlib import Path
 
-from atoll.core.errors import AtollError, StoreError, UnavailableError
+from atoll.core.errors import AtollError, NotFoundError, StoreError, UnavailableError
 
 
 class UnreachableError(UnavailableError):
@@ -82,6 +82,26 @@ class LocationOnlyError(AtollError):
         super().__init__(
             "this is central, which keeps no journal: send this request to a location's own URL"
         )
+
+
+class LocationNotFoundError(NotFoundError):
+    """No location of this name is registered."""
+
+    code = "location_not_found"
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+        super().__init__(f"no location {name!r} is registered")
+
+
+class JournalEntryNotFoundError(NotFoundError):
+    """The location keeps no refused entry of this number."""
+
+    code = "journal_entry_not_found"
+
+    def __init__(self, *, sequence: int) -> None:
+        self.sequence = sequence
+        super().__init__(f"no refused entry {sequence} is kept in this location's journal")
 
 
 class JournalFullError(UnavailableError):

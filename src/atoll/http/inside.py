@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 
-from atoll.core.errors import JournalEntryNotFoundError, UnavailableError
-from atoll.core.location_errors import UnreachableError
+from atoll.core.errors import UnavailableError
+from atoll.core.location_errors import JournalEntryNotFoundError, UnreachableError
 from atoll.core.model import Mutation
 from atoll.core.version import micros_of
 from atoll.http.exchange import Answer, Request, json_answer
