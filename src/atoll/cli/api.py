@@ -87,6 +87,20 @@ class Api:
         except msgspec.MsgspecError as error:
             raise self._not_ours(response) from error
 
+    async def lines(self, path: str, params: dict[str, str]) -> list[tuple[bytes, Json]]:
+        """Get lines of JSON, each as it came and decoded.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        response = await self._send("GET", path, params=params)
+        if response.is_error:
+            raise self._refusal(response)
+        try:
+            return [(line, msgspec.json.decode(line)) for line in response.content.splitlines()]
+        except msgspec.MsgspecError as error:
+            raise self._not_ours(response) from error
+
     @asynccontextmanager
     async def value(self, namespace: str, key: str) -> AsyncGenerator[httpx.Response]:
         """Open a value to read it piece by piece.
@@ -263,7 +277,11 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def connected(
-    target: Target, *, timeout_s: float, ca_certificate: Path | None
+    target: Target,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
 ) -> AsyncGenerator[Api]:
     """Open a client for as long as a command runs.
 
@@ -271,6 +289,7 @@ async def connected(
         target: Where requests go.
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
+        socket_path: A unix socket to connect to instead.
     """
     address = httpx.URL(target.url)
     verify: ssl.SSLContext | bool = True
@@ -286,5 +305,8 @@ async def connected(
         # A proxy that the environment names is for the outside, not for this machine.
         trust_env=address.host not in LOOPBACK,
         verify=verify,
+        transport=None
+        if socket_path is None
+        else httpx.AsyncHTTPTransport(uds=str(socket_path), verify=verify),
     ) as client:
         yield Api(client, target)

@@ -18,6 +18,7 @@ from atoll.cli import (
     local,
     namespaces,
     nodes,
+    operations,
     simulating,
 )
 from atoll.cli.command import PipeClosed
@@ -69,7 +70,7 @@ for group, name, text in (
     (nodes.app, "node", "Nodes: what locations show central."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
-local.register_upkeep(app)
+operations.register(app, local.register_upkeep(app))
 simulating.register(app)
 
 

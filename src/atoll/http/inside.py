@@ -28,7 +28,7 @@ KEYS_SHOWN_MAX: Final = 10
 """How many keys of an entry are listed; it says how many there are."""
 EXPORT_BYTES_MAX: Final = 8 * 2**20
 """A page of an export ends behind the entry that exceeds this."""
-STATUS_OK: Final = 200
+ESCAPED_FACTOR: Final = 2
 NDJSON: Final = b"application/x-ndjson"
 
 _encode = msgspec.json.Encoder().encode
@@ -194,9 +194,16 @@ def _line(refused: Refused, mutation: Mutation) -> _Line:
     if mutation.value is None:
         line.deleted = True
         return line
-    try:
-        line.value = mutation.value.decode()
-    except UnicodeDecodeError:
-        line.value = base64.b64encode(mutation.value).decode()
-        line.base64 = True
+    text = _short_text(mutation.value)
+    line.base64 = text is None
+    line.value = base64.b64encode(mutation.value).decode() if text is None else text
     return line
+
+
+def _short_text(value: bytes) -> str | None:
+    """Return a value as text, unless it is none, or one that JSON would make long with escapes."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if len(_encode(text)) <= ESCAPED_FACTOR * len(value) + len('""') else None

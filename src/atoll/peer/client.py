@@ -210,7 +210,7 @@ class PeerClient:
             The status, the type of the answer's content, and the content.
 
         Raises:
-            UnreachableError: There is no answer.
+            UnreachableError: There is no answer, or one larger than any frame.
         """
         async with self._calls:
             connection = await self._opened()
@@ -219,7 +219,9 @@ class PeerClient:
                 connection.writer.write(head + b" HTTP/1.1\r\n" + self._fields + b"\r\n")
                 await connection.writer.drain()
                 status, headers = await connection.head()
-                size = min(int(headers[b"content-length"]), codec.FRAME_BYTES_MAX)
+                size = int(headers[b"content-length"])
+                if size > codec.FRAME_BYTES_MAX:
+                    raise UnreachableError(sent=True)
                 body = await connection.reader.readexactly(size)
                 return status, headers.get(b"content-type", b""), body
             except (*_Broken, KeyError) as error:
