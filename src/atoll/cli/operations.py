@@ -1,5 +1,6 @@
 """What operators ask: how the locations are, what each holds of a key, what is in a journal."""
 
+import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -341,8 +342,14 @@ async def export_journal(
             output = file.open("xb")
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="FILE") from error
-        with output:
-            exported = await _export(api, output)
+        try:
+            with output:
+                exported = await _export(api, output)
+                output.flush()
+                os.fsync(output.fileno())
+        except BaseException:
+            file.unlink()  # A part of it would pass for all of it.
+            raise
     text = f"{exported:,} writes exported to {file}"
     session.out.result({"exported": exported, "path": str(file)}, text)
 
