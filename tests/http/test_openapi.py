@@ -24,7 +24,14 @@ METHODS: Final = ("get", "put", "post", "delete", "patch")
 # Without real ids nothing but refusals is tried; with them, what depends on what is stored is:
 # a condition that fails, a position that has not come, a title that is taken. The check that a
 # request which the schema allows is accepted cannot know that, so it runs without them.
-UNKNOWN_IDS: Final = ""
+# What only a location has is 421 at central, whatever else is wrong with the request.
+UNKNOWN_IDS: Final = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 401, 403, 404, 409, 421, "5xx"]
+
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 421, 422, 428, "5xx"]
+"""
 REAL_IDS: Final = """
 [parameters]
 "path.account_id" = "{account}"
@@ -35,6 +42,9 @@ enabled = false
 
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", 503]
+
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 421, 422, 428, "5xx"]
 """
 
 
@@ -84,7 +94,12 @@ def operations() -> Iterator[tuple[str, str]]:
 async def test_what_is_documented_exists(site: Site, path: str, method: str) -> None:
     """No documented operation is an unknown route or a wrong method."""
     filled = path.format(
-        account_id=site.account.id, namespace_id=site.namespace.id, key="k", token_id="0" * 16
+        account_id=site.account.id,
+        namespace_id=site.namespace.id,
+        key="k",
+        token_id="0" * 16,
+        name="LHR",
+        sequence=1,
     )
 
     reply = await site.ask(method, filled)
@@ -100,7 +115,12 @@ async def test_what_exists_is_documented(site: Site) -> None:
         documented.setdefault(path, set()).add(method)
     for path, methods in documented.items():
         filled = path.format(
-            account_id=site.account.id, namespace_id=site.namespace.id, key="k", token_id="0" * 16
+            account_id=site.account.id,
+            namespace_id=site.namespace.id,
+            key="k",
+            token_id="0" * 16,
+            name="LHR",
+            sequence=1,
         )
         refused = await site.ask("BREW", filled)
         assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == methods
