@@ -41,9 +41,9 @@ def told(data: Path, *args: str) -> Any:  # noqa: ANN401 - each test knows what 
 
 
 def until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
-    """Look until what is seen is good; a look takes a command's time."""
+    """Look until what is seen is good; a look takes a command's time, or a request's."""
     seen = look()
-    for _ in range(ASKED_MAX // 100):
+    for _ in range(ASKED_MAX):
         if good(seen):
             return seen
         seen = look()
@@ -98,6 +98,12 @@ def test_a_tier_is_seen_whole(dev: Server, tmp_path: Path) -> None:
             lambda: metrics(url),
             lambda seen: reads(seen, "hit") + reads(seen, "miss") - before >= READS,
         )
+        own = until(
+            lambda: metrics(url),
+            lambda seen: any(
+                'operation="get"' in name and 'process="reader-' in name for name in seen
+            ),
+        )
         place = told(dev.data, "where", running.namespace_id, "seen")
         holding = {one["name"]: one for one in place["locations"]}
         shown = atoll(dev.data, "where", running.namespace_id, "seen")
@@ -105,6 +111,7 @@ def test_a_tier_is_seen_whole(dev: Server, tmp_path: Path) -> None:
         scrapes = {metrics(url)['atoll_location_cache_bytes_max{location="PAR"}'] for _ in "1234"}
 
     assert answers == READS
+    assert any('process="keeper"' in name for name in own)
     assert found["PAR"]["status"]["via"] == ["LHR"]
     assert found["LHR"]["status"]["via"] == []
     assert after['atoll_location_connected{location="PAR"}'] == "1.0"

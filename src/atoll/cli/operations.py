@@ -392,12 +392,17 @@ async def discard(
         discarded = [sequence for sequence in chosen if await _discard(api, sequence)]
         missing = [sequence for sequence in chosen if sequence not in discarded]
     if missing and entries:
-        raise RemoteError(
-            status=NOT_FOUND,
-            remote_code="journal_entry_not_found",
-            message=f"no refused entry {', '.join(map(str, missing))} is kept there",
-        )
+        raise _not_kept(missing)
     session.out.result({"discarded": discarded}, f"discarded {len(discarded):,} entries")
+
+
+def _not_kept(missing: Sequence[int]) -> RemoteError:
+    numbers = ", ".join(map(str, missing))
+    return RemoteError(
+        status=NOT_FOUND,
+        remote_code="journal_entry_not_found",
+        message=f"no refused entry {numbers} is kept there",
+    )
 
 
 async def _discard(api: Api, sequence: int) -> bool:

@@ -60,7 +60,7 @@ class App:
         self._clock = node.clock
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
-        self._metrics = RequestMetrics(node.registry)
+        self.metrics = RequestMetrics(node.registry, readers=node.readers)
         self._rest = rest.Rest(node, bodies)
         self._v1 = v1.V1(node, bodies)
         self._admin = Admin(node)
@@ -111,7 +111,7 @@ class App:
             log.debug("client_left", request_id=request.id, operation=request.operation)
         finally:
             elapsed_us = max(0, self._clock.now_us() - started_us)
-            self._metrics.count(
+            self.metrics.count(
                 face=face.name,
                 operation=request.operation,
                 status=status,

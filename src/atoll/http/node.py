@@ -11,6 +11,7 @@ from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
 from atoll.http.exchange import Answer, Request
+from atoll.http.metrics import Readers
 from atoll.http.peer import Admission
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
@@ -65,6 +66,8 @@ class Node:
     """The locations, where they are looked after: at central."""
     inside: Inside | None = None
     """What tells of this location from the inside; `None` at central."""
+    readers: Readers | None = None
+    """At a keeper: what its readers have counted of requests."""
     is_private: bool = False
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
     access_log: bool = True

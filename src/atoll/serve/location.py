@@ -14,6 +14,7 @@ them all, and again when they die.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ from atoll.core.errors import ConfigError, UnauthenticatedError
 from atoll.http.app import App, Node, create_app
 from atoll.http.inside import KeeperInside, ReaderInside
 from atoll.http.location_metrics import KeeperMetrics
+from atoll.http.metrics import Readers, RequestMetrics
 from atoll.http.node import Inside
 from atoll.http.peer import Everybody
 from atoll.location.file_journal import FileJournal
@@ -65,6 +67,8 @@ FOLDER_NAME: Final = "locations"
 CACHE_NAME: Final = "cache"
 JOURNAL_NAME: Final = "journal"
 READERS_NAME: Final = "readers"
+READER: Final = "reader"
+REQUESTS_SUFFIX: Final = ".requests"
 SOCKET_NAME: Final = "keeper.sock"
 CREDENTIAL_NAME: Final = "node.credential"
 CREDENTIAL_BYTES_MAX: Final = 1024
@@ -285,7 +289,7 @@ def _app(
     )
 
 
-def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> App:
+def _private_app(site: Site, keeper: Keeper, readers: Readers, *, ready: Callable[[], bool]) -> App:
     """Make what answers the location's own readers."""
     config = site.config
     registry = CollectorRegistry()
@@ -303,6 +307,7 @@ def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> Ap
             peers=Everybody(),
             registry=registry,
             inside=KeeperInside(keeper, registry),
+            readers=readers,
             is_private=True,
             access_log=False,
         )
@@ -358,6 +363,7 @@ async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
     path = site.socket_path
     private = replace(site.config, tls_certificate=None, tls_key=None)
+    counted: dict[str, bytes] = {}
     async with kept(site) as keeper:
         listener = socket.socket(socket.AF_UNIX)
         try:
@@ -365,12 +371,12 @@ async def serve_keeper(site: Site, part: Part) -> None:
             listener.bind(str(path))
             await serve_app(
                 private,
-                lambda ready: _private_app(site, keeper, ready=ready),
+                lambda ready: _private_app(site, keeper, lambda: counted, ready=ready),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper, counted)),
                     _living(part),
                 ),
                 listener=listener,
@@ -380,8 +386,8 @@ async def serve_keeper(site: Site, part: Part) -> None:
             path.unlink(missing_ok=True)
 
 
-async def serve_reader(site: Site, part: Part) -> None:
-    """Be one of the location's readers, on the socket that they share."""
+async def serve_reader(site: Site, part: Part, name: str) -> None:
+    """Be one of the location's readers, on the socket that they share; `name` says which."""
     keeper = PeerClient("http://keeper", socket_path=site.socket_path, spool_dir=site.folder)
     mapping = ReaderMapping(site.folder / READERS_NAME)
     reader = Reader(
@@ -394,13 +400,23 @@ async def serve_reader(site: Site, part: Part) -> None:
         mapping=mapping,
     )
     listener = socket.socket(fileno=part.listen_fd)
+    apps: list[App] = []
+
+    def make(ready: Callable[[], bool]) -> App:
+        inside = ReaderInside(keeper)
+        apps.append(_app(site, reader, reader.central_us, inside, ready=ready))
+        return apps[-1]
+
     try:
         await serve_app(
             site.config,
-            lambda ready: _app(site, reader, reader.central_us, ReaderInside(keeper), ready=ready),
+            make,
             announce=lambda _: sign_of_life(part.alive_fd),
             clock=SystemClock(),
-            upkeep=(_living(part),),
+            upkeep=(
+                _living(part),
+                Upkeep(name="tell", work=lambda: _tell_forever(site, name, apps[0].metrics)),
+            ),
             listener=listener,
         )
     finally:
@@ -425,8 +441,8 @@ async def supervise(site: Site, arguments: Sequence[str], announce: Callable[[st
             Role(name="keeper", arguments=(*arguments, "--part", "keeper"), is_single=True),
             *(
                 Role(
-                    name=f"reader-{number}",
-                    arguments=(*arguments, "--part", "reader"),
+                    name=f"{READER}-{number}",
+                    arguments=(*arguments, "--part", f"{READER}-{number}"),
                     listener=listener,
                 )
                 for number in range(1, config.processes + 1)
@@ -459,9 +475,49 @@ def _living(part: Part) -> Upkeep:
     return Upkeep(name="alive", work=show_forever, is_vital=True)
 
 
-async def _collect_forever(site: Site, keeper: Keeper) -> None:
-    """Collect what readers read and counted."""
-    collector = Collector(site.folder / READERS_NAME)
+async def _tell_forever(site: Site, name: str, metrics: RequestMetrics) -> None:
+    """Leave what was counted of requests where the keeper finds it."""
+    path = site.folder / READERS_NAME / f"{name}{REQUESTS_SUFFIX}"
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    clock = SystemClock()
+    while True:
+        await clock.sleep(COLLECT_S)
+        await asyncio.to_thread(_leave, metrics.counted(), fresh, path)
+
+
+def _leave(counted: bytes, fresh: Path, path: Path) -> None:
+    """Replace a file, so that whoever reads it finds all of it."""
+    with contextlib.suppress(OSError):  # A full disk is noticed by who keeps something.
+        fresh.write_bytes(counted)
+        fresh.replace(path)
+
+
+def _left(folder: Path) -> dict[str, bytes]:
+    """Return what readers left, by their names."""
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.glob(f"{READER}-*{REQUESTS_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            found[path.name.removesuffix(REQUESTS_SUFFIX)] = path.read_bytes()
+    return found
+
+
+def _forget_readers(folder: Path) -> None:
+    """Remove what readers left: those that there are leave it again within a second."""
+    for path in (*folder.glob(f"{READER}-*"), *folder.glob(f".{READER}-*")):
+        path.unlink(missing_ok=True)
+
+
+async def _collect_forever(site: Site, keeper: Keeper, counted: dict[str, bytes]) -> None:
+    """Collect what readers read and counted.
+
+    Args:
+        site: The location.
+        keeper: Whose cache they read.
+        counted: Where what they counted of requests goes.
+    """
+    folder = site.folder / READERS_NAME
+    await asyncio.to_thread(_forget_readers, folder)
+    collector = Collector(folder)
     cache = keeper.knowledge.cache
     assert isinstance(cache, LmdbCache)
     cache.read_elsewhere = collector.was_read
@@ -469,3 +525,4 @@ async def _collect_forever(site: Site, keeper: Keeper) -> None:
     while True:
         await clock.sleep(COLLECT_S)
         keeper.counts.add(collector.collect())
+        counted.update(await asyncio.to_thread(_left, folder))
