@@ -234,12 +234,18 @@ async def test_where_shows_what_was_overwritten_unseen(world: World) -> None:
     # Its session is dead here, but what it would say can be asked of it all the same.
     question = Asked(number=1, namespace=central.namespace.id, key="k")
     held = world.a.keeper.telling.held(question)
+    assert held.pinned is None
+    put = await a.ask("PUT", a.v1 + KEY, body=b"mine")
+    pinned = world.a.keeper.telling.held(question)
     found = await where(world, central)
 
     assert held.stale
     assert held.age_ms is not None
     assert held.age_ms >= 70_000
     assert str(held.version) != found["central"]["version"]
+    assert put.status == 202
+    assert (pinned.position, pinned.version) == (held.position, held.version)
+    assert put.headers["etag"] == f'"{pinned.pinned}"'
 
 
 async def test_who_may_ask(world: World) -> None:
