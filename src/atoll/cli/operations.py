@@ -129,7 +129,7 @@ def _status_row(one: Json) -> Sequence[str]:
         str(said["journal_refused"]),
         f"{_size(said['cache_bytes'])} of {_size(said['cache_bytes_max'])}",
         _span(said["uptime_ms"]),
-        " ".join(said["via"]),
+        _through(said),
         said["software"],
     )
 
@@ -147,6 +147,10 @@ def _state(one: Json) -> str:
     else:
         words = "cut off"
     return f"{words}; holds up sweeping" if one.get("holds_up_sweeping") else words
+
+
+def _through(said: Json | None) -> str:
+    return "" if said is None else " ".join(said["via"])
 
 
 def _hit_rate(said: Json) -> str:
@@ -223,7 +227,7 @@ async def list_locations(session: Session) -> None:
     """List the locations that are registered at central, the forgotten among them."""
     found: list[Json] = (await session.api.deployment("GET", "/locations")).result["locations"]
     rows = (
-        (one["name"], str(one["node"]), _state(one), " ".join((one["status"] or {}).get("via", ())))
+        (one["name"], str(one["node"]), _state(one), _through(one["status"]))
         for one in found
     )
     session.out.table(
