@@ -17,6 +17,7 @@ from atoll.central import Central
 from atoll.core.limits import Limits
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.nodes import Nodes
 from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
@@ -128,6 +129,7 @@ class Site:
             spool_dir=spool_dir,
             ready=ready,
             oversight=Oversight(central),
+            nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
             access_log=False,
         )
         return cls(

@@ -1,5 +1,6 @@
 """What is answered at a location, and what while it is cut off: consistency.md has the table."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -96,6 +97,54 @@ async def test_past_its_bound(world: World, cache_control: str | None, status: i
     else:
         assert got.code == (503, "cut_off")
         assert got.headers["retry-after"] == "1"
+
+
+async def test_only_if_cached_asks_nobody(world: World) -> None:
+    """What is held is answered, also past the default bound; what is not held is 504."""
+    a = world.sites["A"]
+    only = {"cache-control": "only-if-cached"}
+    await cut_off(world)
+    late = await a.ask("GET", a.v1 + KEY, headers=only)
+    strict = await a.ask("GET", a.v1 + KEY, headers={"cache-control": "only-if-cached, max-age=5"})
+    world.a.wire.heal()
+    await world.pass_time(30)
+    asked = len(world.a.wire.reads)
+
+    held = await a.ask("GET", a.v1 + KEY, headers=only)
+    never = [await a.ask("GET", a.v1 + "/values/none", headers=only) for _ in range(2)]
+    central = await world.sites["central"].ask("GET", a.v1 + "/values/none", headers=only)
+
+    assert (late.status, late.headers["atoll-stale"]) == (200, "?1")
+    assert strict.code == (504, "not_held")
+    assert (held.status, held.headers["cache-status"]) == (200, "A; hit")
+    assert [reply.code for reply in never] == [(504, "not_held")] * 2
+    assert len(world.a.wire.reads) == asked
+    assert central.code == (404, "key_not_found")
+
+
+async def test_a_bulk_read_says_what_holds_for_all_of_it(world: World) -> None:
+    """The age of the oldest, and each mark that one of them has; bounds hold for each key."""
+    a = world.sites["A"]
+    await a.ask("GET", a.v1 + KEY)
+    await cut_off(world)
+    await a.ask("PUT", a.v1 + "/values/new", body=b"journaled")
+    body = json.dumps({"keys": ["new", KEY.removeprefix("/values/")]}).encode()
+
+    got = await a.ask("POST", a.v1 + "/get", body=body)
+    strict = await a.ask("POST", a.v1 + "/get", body=body, headers={"cache-control": "max-age=5"})
+    one = await a.ask("POST", a.v1 + "/get", body=b'{"keys": ["new"]}')
+
+    rows = got.json()["keys"]
+    assert [(row["value"], row.get("journaled", False)) for row in rows] == [
+        ("journaled", True),
+        ("v1", False),
+    ]
+    assert int(got.headers["age"]) >= 90
+    assert got.headers["atoll-stale"] == got.headers["atoll-journaled"] == "?1"
+    assert got.headers["cache-status"].startswith("A; hit; detail=stale")
+    assert strict.code == (503, "cut_off")
+    assert "atoll-stale" not in one.headers
+    assert one.headers["atoll-position"] == rows[0]["position"]
 
 
 async def test_a_position_that_has_not_arrived(world: World) -> None:

@@ -100,6 +100,7 @@ async def test_what_is_documented_exists(site: Site, path: str, method: str) -> 
         token_id="0" * 16,
         name="LHR",
         sequence=1,
+        node_name="LHR",
     )
 
     reply = await site.ask(method, filled)
@@ -121,6 +122,7 @@ async def test_what_exists_is_documented(site: Site) -> None:
             token_id="0" * 16,
             name="LHR",
             sequence=1,
+            node_name="LHR",
         )
         refused = await site.ask("BREW", filled)
         assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == methods

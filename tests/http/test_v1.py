@@ -217,6 +217,63 @@ async def test_the_bound_and_the_position_reach_the_upstream(tmp_path: Path) -> 
 # Many keys.
 
 
+async def test_many_keys_are_read_at_once(site: Site) -> None:
+    """In the order asked for, each once, with everything that a listing with values shows."""
+    await put(site, "bytes", b"\xff\x00")
+    etag = await put(site, "meta", b"v", "?expiration_ttl=60", **{"atoll-metadata": "[1]"})
+    asked = {"keys": ["meta", "none", "bytes", "meta"]}
+
+    reply = await site.ask("POST", f"{site.v1}/get", body=json.dumps(asked).encode())
+
+    answer = reply.json()
+    assert [row["name"] for row in answer["keys"]] == ["meta", "bytes"]
+    assert answer["keys"][0] == {
+        "name": "meta",
+        "version": etag.strip('"'),
+        "size": 1,
+        "expiration": int(site.clock.now_s) + 60,
+        "metadata": [1],
+        "value": "v",
+        "position": reply.headers["atoll-position"],
+    }
+    assert (answer["keys"][1]["value"], answer["keys"][1]["base64"]) == ("/wA=", True)
+    assert answer["missing"] == ["none"]
+    assert reply.headers["age"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"[]", "body_invalid"),
+        (b"{}", "body_invalid"),
+        (b'{"keys": "a"}', "body_invalid"),
+        (b'{"keys": ["a", 1]}', "body_invalid"),
+        (b'{"keys": []}', "bulk_read_invalid"),
+        (json.dumps({"keys": [str(n) for n in range(101)]}).encode(), "bulk_read_invalid"),
+        (b'{"keys": ["a", ""]}', "key_empty"),
+        (b'{"keys": [".."]}', "key_illegal"),
+    ],
+)
+async def test_a_bulk_read_that_cannot_be_is_refused(site: Site, body: bytes, code: str) -> None:
+    """And says which rule it breaks."""
+    reply = await site.ask("POST", f"{site.v1}/get", body=body)
+
+    assert reply.code == (400, code)
+
+
+async def test_a_bulk_read_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """What two values add up to is too much, and either of them is not."""
+    site = await Site.make(tmp_path, limits=Limits(bulk_read_bytes_max=100))
+    for key in ("a", "b"):
+        await put(site, key, b"x" * 60)
+
+    both = await site.ask("POST", f"{site.v1}/get", body=b'{"keys": ["a", "b"]}')
+    one = await site.ask("POST", f"{site.v1}/get", body=b'{"keys": ["a"]}')
+
+    assert both.code == (413, "bulk_read_too_large")
+    assert one.status == 200
+
+
 async def test_a_list_has_versions_sizes_and_values(site: Site) -> None:
     """Text as it is, bytes in base64, and what is too large is left out by name."""
     await put(site, "bytes", b"\xff\x00")

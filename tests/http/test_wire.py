@@ -66,6 +66,18 @@ class Server:
 
     site: Site
     port: int
+    listening: uvicorn.Server
+
+    async def begin_to_stop(self) -> None:
+        """Have it stop, and wait until it takes no new connection."""
+        self.listening.should_exit = True
+        async with asyncio.timeout(ANSWER_S_MAX):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except ConnectionError:
+                    return
+                writer.close()
 
     @asynccontextmanager
     async def wire(self) -> AsyncGenerator[Wire]:
@@ -92,7 +104,7 @@ async def serving(site: Site, *, http: type[Connection] = Connection) -> AsyncGe
     async with asyncio.TaskGroup() as group:
         task = group.create_task(server.serve(sockets=[listening]))
         try:
-            yield Server(site=site, port=listening.getsockname()[1])
+            yield Server(site=site, port=listening.getsockname()[1], listening=server)
         finally:
             server.should_exit = True
             await task
@@ -367,3 +379,47 @@ async def test_a_body_that_stops_arriving_ends_the_connection(tmp_path: Path) ->
         assert put.result is None
         assert left == b""
         assert await server.site.get("k") == b"12"
+
+
+class Lingering(Connection):
+    """A connection that waits for long when the server stops."""
+
+    stopping_s = ANSWER_S_MAX
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_request_under_way_when_the_server_stops_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, direct: bool, used: bool
+) -> None:
+    """Be it the connection's first or not; the connection ends with the answer."""
+    monkeypatch.setattr(Lingering, "direct", direct)
+    async with (
+        serving(await Site.make(tmp_path), http=Lingering) as server,
+        server.wire() as wire,
+    ):
+        request = wire.head(f"PUT {server.site.value('k')} HTTP/1.1", "content-length: 1")
+        if used:
+            await wire.send(request + b"1")
+            await wire.answer()
+        await server.begin_to_stop()
+        await wire.send(request + b"2")
+        answer = await wire.answer()
+        left = await wire.ended()
+
+    assert (answer.status, answer.headers["connection"], left) == (200, "close", b"")
+
+
+async def test_idle_connections_do_not_keep_a_server_that_stops(tmp_path: Path) -> None:
+    """Neither one that was used nor one that never was."""
+    async with (
+        serving(await Site.make(tmp_path)) as server,
+        server.wire() as fresh,
+        server.wire() as used,
+    ):
+        await used.send(used.head(f"GET {server.site.value('k')} HTTP/1.1"))
+        await used.answer()
+        await server.begin_to_stop()
+        left = await fresh.ended(), await used.ended()
+
+    assert left == (b"", b"")

@@ -226,10 +226,7 @@ def _where_row(one: Json) -> tuple[str, str, str, str, str]:
 async def list_locations(session: Session) -> None:
     """List the locations that are registered at central, the forgotten among them."""
     found: list[Json] = (await session.api.deployment("GET", "/locations")).result["locations"]
-    rows = (
-        (one["name"], str(one["node"]), _state(one), _through(one["status"]))
-        for one in found
-    )
+    rows = ((one["name"], str(one["node"]), _state(one), _through(one["status"])) for one in found)
     session.out.table(
         found, ("LOCATION", "ID", "STATE", "THROUGH"), rows, empty="no location is registered"
     )

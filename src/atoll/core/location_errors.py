@@ -2,7 +2,8 @@
 
 Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
 forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
-all; and what is asked of the wrong node, or is not there, stays so too.
+all; what is asked of the wrong node, or is not there, stays so too; and what a request wants only
+if it is held may not be held.
 """
 
 from pathlib import Path
@@ -46,6 +47,18 @@ class CutOffError(UnavailableError):
         self.sent = sent
         """Whether the request may have reached central all the same."""
         super().__init__(f"this location cannot reach central now: {detail}")
+
+
+class NotHeldError(AtollError):
+    """A location does not hold what a request wants only if it is held."""
+
+    code = "not_held"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this location holds nothing that answers the request, which says only-if-cached: leave"
+            " that out to have it fetched"
+        )
 
 
 class OutcomeUnknownError(UnavailableError):

@@ -262,6 +262,8 @@ class Read:
     """
     at_least: AtLeast | None = None
     """Only knowledge at or after this place will do."""
+    held_only: bool = False
+    """Whether only what the location holds will do: it answers as if it could not ask."""
 
 
 class CacheStatus(StrEnum):

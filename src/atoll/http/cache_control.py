@@ -17,6 +17,8 @@ class Freshness:
     """How far beyond the bound an answer may be where central cannot be asked; `None`: any."""
     max_stale: bool = False
     """Whether the request itself says that what is stale will do."""
+    held_only: bool = False
+    """Whether nobody else is to be asked: what is held here, or 504."""
 
 
 UNSAID: Final = Freshness()
@@ -35,20 +37,24 @@ def freshness(cache_control: bytes | None) -> Freshness:
         return UNSAID
     bound_ms: int | None = None
     stale_ms: int | None = None
-    max_stale = False
+    max_stale = held_only = False
     for directive in cache_control.split(b","):
         name, equals, argument = (part.strip() for part in directive.lower().partition(b"="))
         if name == b"no-cache":
             bound_ms = 0
         elif name == b"max-age":
             bound_ms = _least(bound_ms, _milliseconds(argument))
+        elif name == b"only-if-cached":
+            held_only = True
         elif name == b"max-stale":
             max_stale = True
             if equals:
                 stale_ms = _least(stale_ms, _milliseconds(argument))
     if bound_ms is not None and not max_stale:
         stale_ms = 0
-    return Freshness(age_ms_max=bound_ms, stale_ms_max=stale_ms, max_stale=max_stale)
+    return Freshness(
+        age_ms_max=bound_ms, stale_ms_max=stale_ms, max_stale=max_stale, held_only=held_only
+    )
 
 
 def _milliseconds(argument: bytes) -> int:

@@ -19,6 +19,10 @@ HEAD_S_MAX: Final = 30.0
 BODY_IDLE_S_MAX: Final = 60.0
 """How long nothing of a body may arrive while we wait for it."""
 
+STOPPING_S: Final = 0.25
+"""How long a connection without a request is kept when the server stops. What a client has sent
+by then is answered; without this, a request that is on its way would end in a reset."""
+
 TOO_LARGE_NUMBER: Final = 20431
 FULL_NUMBER: Final = 20508
 
@@ -27,6 +31,7 @@ class Connection(DirectProtocol):
     """uvicorn's connection, bounded; `limit_concurrency` is how many there may be at once."""
 
     body_idle_s_max: float = BODY_IDLE_S_MAX
+    stopping_s: float = STOPPING_S
 
     _head_open: bool = True
     _head_bytes: int = 0
@@ -34,6 +39,7 @@ class Connection(DirectProtocol):
     _body_timer: asyncio.TimerHandle | None = None
     _arrived_s: float = 0.0
     _idle_since_s: float | None = None
+    _stopping: bool = False
 
     def connection_made(  # type: ignore[override] # as uvicorn narrows it
         self, transport: asyncio.Transport
@@ -68,6 +74,8 @@ class Connection(DirectProtocol):
         """Stop counting it."""
         self._head_open = False
         super().on_headers_complete()
+        if self._stopping:
+            self.end_with_answer()
 
     def data_received(self, data: bytes) -> None:
         """Pass on what arrived, as long as the head keeps to its bounds."""
@@ -92,6 +100,18 @@ class Connection(DirectProtocol):
             )
         elif self._timer is None:
             self._timer = self.loop.call_later(HEAD_S_MAX, self.transport.close)
+
+    def shutdown(self) -> None:
+        """End once there is nothing left to answer: the server stops."""
+        self._stopping = True
+        if self.awaits_request:
+            self.loop.call_later(self.stopping_s, self._close_if_idle)
+        else:
+            self.end_with_answer()
+
+    def _close_if_idle(self) -> None:
+        if self.awaits_request:
+            self.transport.close()
 
     # Between requests. A timer that is set and cancelled for each costs more than reading a head.
 

@@ -90,6 +90,17 @@ class DirectProtocol(WireProtocol):
         begun = self._begun
         return begun is not None and begun.more_body
 
+    @property
+    def awaits_request(self) -> bool:
+        """Whether no request is being answered, and none whose head was read is coming."""
+        return not self._held and self._is_idle()
+
+    def end_with_answer(self) -> None:
+        """Close the connection behind the answer to the last request."""
+        self._keep_alive = False
+        if self._begun is not None:
+            self._begun.keep_alive = False
+
     def _is_idle(self) -> bool:
         begun = self._begun
         return begun is None or begun.response_complete

@@ -105,6 +105,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "cut_off": Refusal(status=503, number=20521),
     "central_only": Refusal(status=421, number=20421, plain=True),
     "location_only": Refusal(status=421, number=20421, plain=True),
+    "not_held": Refusal(status=504, number=20526),
     "outcome_unknown": Refusal(status=503, number=20522),
     "journal_full": Refusal(status=503, number=20523),
     "location_unknown": Refusal(status=503, number=20524),

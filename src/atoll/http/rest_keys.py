@@ -14,18 +14,18 @@ from atoll.core.errors import (
     BodyInvalidError,
     BulkInvalidError,
     BulkReadInvalidError,
-    BulkReadTooLargeError,
     KeyNotFoundError,
 )
 from atoll.core.limits import FACE_REST, MIB
-from atoll.core.model import Batch, Entry, Listed, ListQuery, Mutation, Read, Reading
+from atoll.core.model import Batch, Entry, Listed, ListQuery, Mutation, Reading
 from atoll.http.body import Bodies
 from atoll.http.cursor import cursor_after, key_before
 from atoll.http.exchange import Answer, Request, at_position, etag
 from atoll.http.metadata import stored_form, stored_forms
 from atoll.http.node import Node
 from atoll.http.rest_form import refuse, succeed, succeed_with_null
-from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of
+from atoll.http.shown import combined
+from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of, size_of, whole_value
 from atoll.namespace_rules import Choice
 from atoll.principal import Principal
 
@@ -103,17 +103,15 @@ class RestKeys:
         entry = reading.entry
         if entry is None or entry.value is None:
             return _not_found(request, reading)
-        value = entry.value
-        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
         headers = [
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % size_bytes),
+            (b"content-length", b"%d" % size_of(entry)),
             etag(entry.version),
             at_position(reading.position),
         ]
         if entry.expiration is not None:
             headers.append((b"expiration", b"%d" % entry.expiration))
-        return Answer(headers=headers, body=value)
+        return Answer(headers=headers, body=entry.value)
 
     async def get_metadata(self, request: Request, _principal: Principal) -> Answer:
         """Answer with the metadata, `null` when the key has none."""
@@ -255,22 +253,12 @@ class RestKeys:
             raise BodyInvalidError(detail=detail)
 
     async def bulk_get(self, request: Request, _principal: Principal) -> Answer:
-        """Answer with the values of many keys, as text or as JSON.
-
-        Raises:
-            BulkReadTooLargeError: They add up to more than one answer may hold.
-        """
+        """Answer with the values of many keys, as text or as JSON."""
         async with self._bodies.whole(request, bytes_max=BULK_READ_BODY_BYTES_MAX) as body:
             asked = self._checked_bulk_read(body)
-        keys = list(dict.fromkeys(asked.keys))
-        readings = await self._node.upstream.read_many(
-            Read(namespace=request.namespace, keys=keys, at_least=request.at_least)
-        )
-        total_bytes = sum(_size_of(reading.entry) for reading in readings)
-        if total_bytes > self._node.limits.bulk_read_bytes_max:
-            raise BulkReadTooLargeError(size_bytes_max=self._node.limits.bulk_read_bytes_max)
+        readings = await self._values.read_many(request, asked.keys)
         rows: dict[str, object] = {}
-        for key, reading in zip(keys, readings, strict=True):
+        for key, reading in readings.items():
             entry = reading.entry
             if entry is None:
                 rows[key] = None
@@ -282,28 +270,18 @@ class RestKeys:
                 rows[key] = _BulkRow(value, _raw(entry.metadata))
             else:
                 rows[key] = _BulkRowExpiring(value, _raw(entry.metadata), entry.expiration)
-        position = min(
-            (reading.position for reading in readings), key=lambda position: position.sequence
-        )
+        position = combined(readings.values()).position
         return succeed({"values": rows}, headers=[at_position(position)])
 
     def _checked_bulk_read(self, body: bytes) -> _BulkRead:
-        limits = self._node.limits
         try:
             asked = _bulk_read.decode(body)
         except (ValueError, RecursionError) as error:
             detail = f"the body must be an object with `keys`, an array of texts: {error}"
             raise BulkReadInvalidError(detail=detail) from error
-        if not asked.keys:
-            raise BulkReadInvalidError(detail="You must request a minimum of 1 key")
-        if len(asked.keys) > limits.bulk_read_keys_max:
-            detail = f"You can request a maximum of {limits.bulk_read_keys_max} keys"
-            raise BulkReadInvalidError(detail=detail)
         if asked.type not in {None, "text", "json"}:
             detail = f'{asked.type!r} is not a valid type. Use "json" or "text"'
             raise BulkReadInvalidError(detail=detail)
-        for key in asked.keys:
-            rules.check_key(limits, key)
         return asked
 
 
@@ -352,22 +330,13 @@ def _explain(body: bytes, error: Exception, wanted: str) -> NoReturn:
     raise BulkInvalidError(index=int(match[1]), key=key, cause=str(error)) from error
 
 
-def _size_of(entry: Entry | None) -> int:
-    if entry is None or entry.value is None:
-        return 0
-    return len(entry.value) if isinstance(entry.value, bytes) else entry.value.size_bytes
-
-
 async def _shown(key: str, entry: Entry, *, as_json: bool) -> str | msgspec.Raw:
     """Return a value as a bulk read shows it.
 
     Raises:
         BulkReadInvalidError: It is not text, or not JSON when that was asked for.
     """
-    value = entry.value
-    assert value is not None
-    if not isinstance(value, bytes):
-        value = b"".join([chunk async for chunk in value.chunks()])
+    value = await whole_value(entry)
     try:
         text = value.decode()
         if not as_json:

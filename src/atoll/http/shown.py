@@ -1,6 +1,9 @@
 """What an answer to a read says of itself in headers: where, when and by whom it is true."""
 
+import math
 import re
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from atoll.core.model import CENTRAL_NAME, CacheStatus, Reading
@@ -19,6 +22,37 @@ _HOW: Final = {
     CacheStatus.STALE: b"; hit; detail=stale",
     CacheStatus.NEGATIVE: b"; hit; detail=negative",
 }
+
+
+_WEAKEST_FIRST: Final = (
+    CacheStatus.STALE,
+    CacheStatus.MISS,
+    CacheStatus.NEGATIVE,
+    CacheStatus.HIT,
+)
+
+
+def combined(readings: Collection[Reading]) -> Reading:
+    """Return what holds for all of several readings: the greatest age, the earliest position.
+
+    Args:
+        readings: Answers of one node, one at least.
+    """
+    oldest = max(readings, key=lambda one: math.inf if one.age_ms is None else one.age_ms)
+    weakest = min(readings, key=lambda one: _WEAKEST_FIRST.index(one.cache))
+    # A place in a journal cannot be compared with one in central's log, beneath which it lies.
+    positions = [one.position for one in readings if not one.journaled]
+    return replace(
+        oldest,
+        entry=None,
+        buried=None,
+        position=min(positions or [one.position for one in readings], key=lambda at: at.sequence),
+        stale=any(one.stale for one in readings),
+        order_unknown=any(one.order_unknown for one in readings),
+        cache=weakest.cache,
+        node=weakest.node,
+        token=next((one.token for one in readings if one.journaled), None),
+    )
 
 
 def headers_of_reading(reading: Reading, *, age_ms_max: int | None) -> list[Header]:

@@ -9,7 +9,7 @@ JSON, because a JavaScript number cannot hold them.
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -50,11 +50,17 @@ from atoll.http.exchange import (
 )
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
-from atoll.http.shown import TRUE, headers_of_reading
+from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_inside import V1Inside, is_inside
 from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
-from atoll.http.values import Values, headers_of_write, principal_of
+from atoll.http.values import (
+    Values,
+    headers_of_write,
+    principal_of,
+    size_of,
+    whole_value,
+)
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 PREFIX: Final = b"/v1/"
@@ -128,6 +134,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "not_admitted": 503,
     "central_only": 421,
     "location_only": 421,
+    "not_held": 504,
     "outcome_unknown": 503,
     "journal_full": 503,
     "location_unknown": 503,
@@ -165,6 +172,8 @@ class _Row(msgspec.Struct, omit_defaults=True):
     value: str | None = None
     base64: bool = False
     value_omitted: bool = False
+    position: str | None = None
+    journaled: bool = False
 
 
 class V1:
@@ -187,6 +196,7 @@ class V1:
                 "PUT": _Operation("put", write, self._put),
                 "DELETE": _Operation("delete", write, self._delete),
             },
+            b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
             b"where": {"GET": _Operation("where", read, self._where)},
@@ -270,13 +280,11 @@ class V1:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
         if _matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
-        value = entry.value
-        size_bytes = len(value) if isinstance(value, bytes) else value.size_bytes
         headers += (
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % size_bytes),
+            (b"content-length", b"%d" % size_of(entry)),
         )
-        return Answer(headers=headers, body=value)
+        return Answer(headers=headers, body=entry.value)
 
     async def _put(self, request: Request, principal: Principal) -> Answer:
         metadata = request.headers.get(b"atoll-metadata")
@@ -303,6 +311,36 @@ class V1:
         return json_answer(_encode(await accounts.change_rules(account, request.namespace, given)))
 
     # Many keys.
+
+    async def _get_many(self, request: Request, _principal: Principal) -> Answer:
+        async with self._bodies.whole(request, bytes_max=SMALL_BODY_BYTES_MAX) as raw:
+            keys = _names_in(read_object(raw))
+        wanted = freshness(request.headers.get(b"cache-control"))
+        readings = await self._values.read_many(request, keys, wanted=wanted)
+        rows: list[_Row] = []
+        missing: list[str] = []
+        for key, reading in readings.items():
+            entry = reading.entry
+            if entry is None:
+                missing.append(key)
+                continue
+            value = await whole_value(entry)
+            row = _row(
+                Listed(
+                    key=key,
+                    version=entry.version,
+                    size_bytes=len(value),
+                    metadata=entry.metadata,
+                    expiration=entry.expiration,
+                    value=value,
+                ),
+                with_values=True,
+            )
+            row.position = str(reading.token or reading.position)
+            row.journaled = reading.journaled
+            rows.append(row)
+        headers = headers_of_reading(combined(readings.values()), age_ms_max=wanted.age_ms_max)
+        return json_answer(_encode({"keys": rows, "missing": missing}), headers=headers)
 
     async def _list(self, request: Request, _principal: Principal) -> Answer:
         limits = self._node.limits
@@ -456,6 +494,17 @@ def _written_answer(request: Request, written: Written) -> Answer:
     body |= {"journaled": True, "message": JOURNALED}
     headers.append((b"atoll-journaled", TRUE))
     return json_answer(_encode(body), status=STATUS_ACCEPTED, headers=headers)
+
+
+def _names_in(asked: dict[str, object]) -> list[str]:
+    """Return the keys that a bulk read asks for."""
+    names = asked.get("keys")
+    if not isinstance(names, list):
+        raise BodyInvalidError(detail="the body needs `keys`, an array of texts")
+    keys = cast("list[object]", names)
+    if not all(isinstance(key, str) for key in keys):
+        raise BodyInvalidError(detail="each of `keys` must be a text")
+    return cast("list[str]", keys)
 
 
 def _row(item: Listed, *, with_values: bool) -> _Row:

@@ -1,13 +1,18 @@
 """What REST v4 and `/v1` do alike: find out who asks; read, write, and make writing repeatable."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from atoll.core import rules
-from atoll.core.errors import NotArrivedError, ParameterInvalidError
-from atoll.core.model import Batch, Identity, Mutation, Read, Reading, Written
+from atoll.core.errors import (
+    BulkReadInvalidError,
+    BulkReadTooLargeError,
+    NotArrivedError,
+    ParameterInvalidError,
+)
+from atoll.core.model import Batch, Entry, Identity, Mutation, Read, Reading, Written
 from atoll.http.body import Bodies
 from atoll.http.cache_control import UNSAID, Freshness
 from atoll.http.exchange import Header, Request, at_position, decode_key, etag
@@ -56,25 +61,62 @@ class Values:
             NotArrivedError: Nothing at or after its position is here, and it does not say that
                 what is stale will do.
         """
-        key = decode_key(request.key)
-        rules.check_key(self._node.limits, key)
-        strict = request.rules.stale is Choice.REFUSE
-        asked = Read(
-            namespace=request.namespace,
-            keys=(key,),
-            age_ms_max=(
-                request.rules.age_ms_max if wanted.age_ms_max is None else wanted.age_ms_max
-            ),
-            stale_ms_max=0 if strict else wanted.stale_ms_max,
-            at_least=request.at_least,
-        )
+        asked = self._asked(request, (decode_key(request.key),), wanted)
         try:
             return await self._node.upstream.read(asked)
         except NotArrivedError:
-            if strict or not wanted.max_stale:
+            if not _may_go_back(asked, wanted):
                 raise
         reading = await self._node.upstream.read(replace(asked, at_least=None))
         return replace(reading, stale=True)
+
+    async def read_many(
+        self, request: Request, keys: Sequence[str], *, wanted: Freshness = UNSAID
+    ) -> Mapping[str, Reading]:
+        """Read several keys of the namespace that `request` names; bounds hold for each.
+
+        Args:
+            request: The request; its namespace was filled in.
+            keys: The keys; one that comes twice is read once.
+            wanted: What it accepts.
+
+        Raises:
+            BulkReadInvalidError: They are too few or too many.
+            BulkReadTooLargeError: Their values add up to more than one answer may hold.
+            NotArrivedError: As `read`.
+        """
+        limits = self._node.limits
+        if not keys:
+            raise BulkReadInvalidError(detail="You must request a minimum of 1 key")
+        if len(keys) > limits.bulk_read_keys_max:
+            detail = f"You can request a maximum of {limits.bulk_read_keys_max} keys"
+            raise BulkReadInvalidError(detail=detail)
+        asked = self._asked(request, tuple(dict.fromkeys(keys)), wanted)
+        try:
+            readings = await self._node.upstream.read_many(asked)
+        except NotArrivedError:
+            if not _may_go_back(asked, wanted):
+                raise
+            earlier = await self._node.upstream.read_many(replace(asked, at_least=None))
+            readings = [replace(reading, stale=True) for reading in earlier]
+        if sum(size_of(reading.entry) for reading in readings) > limits.bulk_read_bytes_max:
+            raise BulkReadTooLargeError(size_bytes_max=limits.bulk_read_bytes_max)
+        return dict(zip(asked.keys, readings, strict=True))
+
+    def _asked(self, request: Request, keys: Sequence[str], wanted: Freshness) -> Read:
+        """Put together what a request, its namespace and its keys ask for."""
+        for key in keys:
+            rules.check_key(self._node.limits, key)
+        own_ms = request.rules.age_ms_max
+        strict = request.rules.stale is Choice.REFUSE
+        return Read(
+            namespace=request.namespace,
+            keys=keys,
+            age_ms_max=own_ms if wanted.age_ms_max is None else wanted.age_ms_max,
+            stale_ms_max=0 if strict else wanted.stale_ms_max,
+            at_least=request.at_least,
+            held_only=wanted.held_only,
+        )
 
     async def put(
         self, request: Request, principal: Principal, *, metadata: bytes | None = None
@@ -164,6 +206,25 @@ class Values:
                 journal_allowed=request.rules.journal is Choice.ALLOW,
             )
         )
+
+
+def _may_go_back(asked: Read, wanted: Freshness) -> bool:
+    """Whether what is before the position asked for will do, marked stale."""
+    return wanted.max_stale and asked.stale_ms_max != 0
+
+
+def size_of(entry: Entry | None) -> int:
+    """Return the size of an entry's value, in bytes; of none, 0."""
+    if entry is None or entry.value is None:
+        return 0
+    return len(entry.value) if isinstance(entry.value, bytes) else entry.value.size_bytes
+
+
+async def whole_value(entry: Entry) -> bytes:
+    """Return an entry's value in memory; the caller has looked at its size."""
+    value = entry.value
+    assert value is not None
+    return value if isinstance(value, bytes) else b"".join([part async for part in value.chunks()])
 
 
 def identity_of(request: Request, principal: Principal, said: Iterable[bytes]) -> Identity | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from atoll.clock import Clock
 from atoll.core.limits import Limits
-from atoll.core.location_errors import CutOffError, UnreachableError
+from atoll.core.location_errors import CutOffError, NotHeldError, UnreachableError
 from atoll.core.model import (
     Batch,
     ListQuery,
@@ -178,6 +178,8 @@ class Keeper:
             stale_ms_max=request.stale_ms_max,
             at_least=self.knowledge.required(request.at_least),
         )
+        if request.held_only:
+            return self._held_only(demand)
         reading = self.knowledge.answer(demand)
         if reading is None:
             reading = await self._flights.ask(demand)
@@ -189,6 +191,14 @@ class Keeper:
         )
         if age_ms_max is not None:
             self._flights.refresh(demand, age_ms_max=age_ms_max)
+        return reading
+
+    def _held_only(self, demand: Demand) -> Reading:
+        """Answer without asking anybody."""
+        reading = self.knowledge.answer(demand, final=True)
+        if reading is None:
+            raise NotHeldError
+        self.counts.note(demand.namespace, reading.cache)
         return reading
 
     async def list(self, query: ListQuery) -> Page:

@@ -30,7 +30,7 @@ from atoll.store.sealing import (
     PART_VALUE,
     Sealer,
 )
-from atoll.store.sqlite.driver import Database, Row
+from atoll.store.sqlite.driver import Row
 from atoll.store.sqlite.records import (
     CHUNK_BYTES,
     EAGER_BYTES_MAX,
@@ -72,7 +72,6 @@ REPLACE INTO entries (namespace, key, version, sequence, expiration, size, held,
 _UNBURY: Final = "DELETE FROM tombstones WHERE namespace = ? AND key = ?"
 BURY: Final = "REPLACE INTO tombstones (namespace, key, version, sequence) VALUES (?, ?, ?, ?)"
 DELETE: Final = "DELETE FROM entries WHERE namespace = ? AND key = ?"
-_LOG: Final = "INSERT INTO log (sequence, namespace, key, version) VALUES (?, ?, ?, ?)"
 _LOG_RUN: Final = """
 INSERT INTO log (sequence, namespace, key, version)
 SELECT ?1 + k.rowid, ?2, k.value, ?3 + (k.rowid - 1) * ?4 FROM carray(?5) k
@@ -164,7 +163,7 @@ async def _look_up(
     if number is None:
         return {}
     query = transaction.database.query
-    found: list[Row] = []
+    found = list[Row]()
     if len(keys) <= FEW_KEYS:
         for key in keys:
             found += query(_CURRENT, (number, key))
@@ -260,7 +259,7 @@ async def _write_winners(
     current: dict[bytes, _Current],
 ) -> None:
     """Write the mutations that win, slice by slice."""
-    database, head, mutations = transaction.database, transaction.head, batch.mutations
+    head, mutations = transaction.head, batch.mutations
     number = transaction.number_or_new(batch.namespace)
     sealer = transaction.sealing.sealer(batch.namespace)
     sequence = transaction.take_sequences(len(winners))
@@ -268,7 +267,7 @@ async def _write_winners(
         if current:
             _take_away(transaction, number, part, current)
         large = _put(transaction, number, sealer, sequence, part)
-        _append_log(database, number, sequence, part)
+        _append_log(transaction, number, sequence, part)
         sequence += len(part)
         for blob, key, value in large:
             await _write_chunks(transaction, sealer, blob, key, value)
@@ -373,20 +372,20 @@ def _put(
     return large
 
 
-def _append_log(database: Database, number: int, sequence: int, part: _Part) -> None:
+def _append_log(transaction: Transaction, number: int, sequence: int, part: _Part) -> None:
     """Write rows of the log behind `sequence`."""
     first = part[0][2]
     versions = [version for _, _, version in part]
     if len(part) > FEW_KEYS and versions == list(range(first, versions[-1] + 1, VERSION_STEP)):
         # A bulk that central stamped: one statement with arithmetic for what two values tell.
         keys = [key for key, _, _ in part]
-        database.run_each(_LOG_RUN, (sequence, number, first, VERSION_STEP), keys)
+        values = (sequence, number, first, VERSION_STEP)
+        transaction.database.run_each(_LOG_RUN, values, keys)
     else:
-        rows = [
+        transaction.log(
             (sequence + n, number, key, version)
             for n, (key, _, version) in enumerate(part, start=1)
-        ]
-        database.run_many(_LOG, rows)
+        )
 
 
 async def _write_chunks(

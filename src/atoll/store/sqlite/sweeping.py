@@ -121,6 +121,7 @@ def _truncate(transaction: Transaction, order: SweepOrder) -> int:
     count = min(order.limit, head.log_rows - order.log_rows_max)
     if count <= 0:
         return 0
+    transaction.flush_log()
     head.log_start = cast("int", database.query(_LOG_END, (count - 1,))[0][0])
     head.log_rows -= count
     database.run(_TRUNCATE, (head.log_start,))

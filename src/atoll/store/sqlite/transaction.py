@@ -1,6 +1,6 @@
 """One transaction of the writer: what its jobs have in common, and what is written once for all."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -8,7 +8,7 @@ from atoll.clock import Clock
 from atoll.core.model import Position
 from atoll.core.version import Version
 from atoll.store.sealing import Sealing
-from atoll.store.sqlite.driver import Database
+from atoll.store.sqlite.driver import Database, Row
 from atoll.store.sqlite.records import Records
 
 SLICE_MS: Final = 2
@@ -18,6 +18,8 @@ SLICE_ROWS: Final = 128
 
 SLICE_BYTES: Final = 512 * 1024
 """The same for how many bytes."""
+
+_LOG: Final = "INSERT INTO log (sequence, namespace, key, version)"
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -117,6 +119,7 @@ class Transaction:
         self._sequence_issued = sequence_issued
         self._created: list[str] = []
         self._usage: dict[int, tuple[int, int]] = {}
+        self._log: list[Row] = []
 
     @property
     def sealing(self) -> Sealing:
@@ -164,8 +167,18 @@ class Transaction:
         self.database.run_many("INSERT INTO doomed (blob) VALUES (?)", blobs)
         self.doomed.update(blob for (blob,) in blobs)
 
+    def log(self, rows: Iterable[Row]) -> None:
+        """Add rows to the feed's log: sequence, namespace, key and version of each."""
+        self._log += rows
+
+    def flush_log(self) -> None:
+        """Write the rows of the log; who reads the log in a transaction does this first."""
+        self.database.insert(_LOG, self._log)
+        self._log.clear()
+
     def flush(self) -> None:
         """Write what is written once for all jobs."""
+        self.flush_log()
         for number, (keys, size_bytes) in self._usage.items():
             if keys or size_bytes:
                 self.database.run(

@@ -113,7 +113,11 @@ class Writer:
         if self._closing:
             raise StoppingError
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Job(run, done, weight))
+        job = _Job(run, done, weight)
+        if self._queue.full():
+            await self._queue.put(job)
+        else:
+            self._queue.put_nowait(job)
         return await done
 
     async def close(self) -> None:
