@@ -90,6 +90,8 @@ class Session:
         self._settings = settings
         self._on_heartbeat = on_heartbeat
         self._telling = telling
+        self._told_ms: int | None = None
+        """When it was said last in this session how this location is."""
         self.round_trip_ms: int | None = None
         """How long the last heartbeat took to the upstream and back."""
         self.children = Children(knowledge, self)
@@ -158,6 +160,7 @@ class Session:
         stream = self._link.upstream.follow(hello, _drain(upward))
         self._requested.clear()
         self._upward = upward
+        self._told_ms = None
         beating = asyncio.create_task(self._beat(upward))
         arriving: asyncio.Future[Downward] | None = None
         try:
@@ -196,9 +199,7 @@ class Session:
             raise TimeoutError
 
     async def _beat(self, upward: asyncio.Queue[Upward]) -> None:
-        """Send heartbeats, and now and then how this location is."""
-        beats = 0
-        told_ms = self._clock.elapsed_ms()
+        """Send heartbeats."""
         while True:
             if not upward.full():
                 self._request_all()
@@ -207,11 +208,6 @@ class Session:
                 more = self._on_heartbeat()
                 if more is not None:
                     self.send(more)
-                # At once, and with the second beat again, which knows what the first one brought.
-                if beats <= 1 or instant_ms - told_ms >= self._settings.status_s * MS_PER_S:
-                    told_ms = instant_ms
-                    self.send(self._telling().status())
-                beats += 1
             await self._clock.sleep(self._settings.heartbeat_s)
 
     # What comes down.
@@ -240,9 +236,17 @@ class Session:
                 self._change(message)
             case Echo():
                 self._echo(message)
+                self._tell()
             case Asked():
                 self.send(self._telling().held(message))
                 self.children.ask(message)
+
+    def _tell(self) -> None:
+        """Say how this location is, if that was said long ago, or not in this session."""
+        now_ms = self._clock.elapsed_ms()
+        if self._told_ms is None or now_ms - self._told_ms >= self._settings.status_s * MS_PER_S:
+            self._told_ms = now_ms
+            self.send(self._telling().status())
 
     def _meet(self, position: Position) -> None:
         """Refuse to go on with a session of an incarnation that is over."""
