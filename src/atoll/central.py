@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from atoll.accounts import DROPPED_PREFIX
-from atoll.clock import Clock
+from atoll.clock import Clock, SteadyTime
 from atoll.core import rules
 from atoll.core.errors import (
     DeadlinePassedError,
@@ -57,6 +57,7 @@ from atoll.core.session import (
 )
 from atoll.core.version import (
     CENTRAL_NODE,
+    NO_VERSION,
     HybridClock,
     Version,
     Versions,
@@ -134,18 +135,17 @@ class Central:
         self._advanced: asyncio.Event | None = None
         self._told: dict[str, Reading] = {}
         self._told_at = store.position
+        self.whereabouts = Whereabouts(clock, wake=self._wake)
         self.registered: Sequence[Registered] = ()
         """The locations as the last sweep found them."""
-        self.whereabouts = Whereabouts(clock, wake=self._wake)
-        self._now_us_last = micros_of(store.last_version)
+        self._time = SteadyTime(clock, floor_us=micros_of(store.last_version))
 
     def now_us(self) -> int:
-        """Return central time: the wall clock, but it stands still rather than go back.
+        """Return central time: the wall clock, but it never goes back.
 
-        So what was once judged expired never lives again.
+        So what was once judged expired never lives again, and no location is ever ahead of it.
         """
-        self._now_us_last = max(self._now_us_last, self._clock.now_us())
-        return self._now_us_last
+        return self._time.now_us()
 
     @property
     def position(self) -> Position:
@@ -172,7 +172,29 @@ class Central:
         await self._require_delivered(request.at_least)
         found = await self._store.get(request.namespace, request.keys)
         _require_arrived(request.at_least, found.position)
-        return [self._reading(entry, found.position) for entry in found.entries]
+        readings = [self._reading(entry, found.position) for entry in found.entries]
+        await self._outlive(found.entries, readings)
+        return readings
+
+    async def _outlive(self, entries: Sequence[Entry | None], readings: Sequence[Reading]) -> None:
+        """Make durable that it is past an expiration before anybody is told that it is.
+
+        Else a restart with a clock that was set back would show again what had expired. Where the
+        disk is full that is not possible, and the answer is given all the same.
+        """
+        saved_us = micros_of(self._store.last_version)
+        told = zip(entries, readings, strict=True)
+        expired = (entry for entry, reading in told if entry is not None and reading.entry is None)
+        if any((entry.expiration or 0) * US_PER_S > saved_us for entry in expired):
+            with contextlib.suppress(StoreError):
+                await self._store.sweep(
+                    SweepOrder(
+                        now_us=self.now_us(),
+                        tombstones_below=NO_VERSION,
+                        outcomes_before_us=0,
+                        log_rows_max=self._settings.log_rows_max,
+                    )
+                )
 
     async def list(self, query: ListQuery) -> Page:
         """See `Upstream`."""
@@ -256,7 +278,7 @@ class Central:
     async def _apply(self, batch: Batch, versions: Versions, now_us: int) -> Written:
         admission = None
         if batch.rate_limited:
-            admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
+            admission = rules.Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
         admit = None if admission is None else admission.admit
         try:
             return await self._store.apply(batch, versions, now_us=now_us, admit=admit)
@@ -449,33 +471,6 @@ class Central:
         if gone:
             mutations = [Mutation(key=DROPPED_PREFIX + namespace, value=None) for namespace in gone]
             await self.write(Batch(namespace=SYSTEM_NAMESPACE, mutations=mutations))
-
-
-class _Admission:
-    """Counts the writes of one batch against the rule of one write a second per key.
-
-    The store asks inside the transaction, behind identity and conditions: so a repeat is never
-    refused, a write that its condition stopped is never counted, and deleting what is absent,
-    which rewrites nothing, is let through.
-    """
-
-    def __init__(self, rewrites: rules.RewriteLimiter, namespace: str, now_ms: int) -> None:
-        self._rewrites = rewrites
-        self._namespace = namespace
-        self._now_ms = now_ms
-        self._counted: set[str] = set()
-
-    def admit(self, mutation: Mutation, *, live: bool) -> None:
-        """See `atoll.store.protocol.Admit`."""
-        if (mutation.value is None and not live) or mutation.key in self._counted:
-            return  # Counted already: a store may try a batch again by itself.
-        self._rewrites.accept(self._namespace, mutation.key, self._now_ms)
-        self._counted.add(mutation.key)
-
-    def withdraw(self) -> None:
-        """Uncount: the batch was not applied."""
-        for key in self._counted:
-            self._rewrites.release(self._namespace, key)
 
 
 class _Session:

@@ -36,6 +36,7 @@ COMMANDS = [
     "bulk delete",
     "export",
     "import",
+    "watch",
     "account create",
     "account list",
     "token create",

@@ -109,7 +109,30 @@ class Api:
             RemoteError: There is none, or the server refused.
         """
         path = f"/v1/namespaces/{namespace}/values/{key_path(key)}"
-        request = self._client.build_request("GET", path, headers=self._headers())
+        async with self.stream(path) as response:
+            yield response
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        read_s_max: float | None = None,
+    ) -> AsyncGenerator[httpx.Response]:
+        """Open an answer to read it piece by piece.
+
+        Args:
+            path: Where it is.
+            params: The query.
+            read_s_max: How long to wait for a piece; by default as for any answer.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        request = self._client.build_request("GET", path, params=params, headers=self._headers())
+        if read_s_max is not None:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": read_s_max}
         try:
             response = await self._client.send(request, stream=True)
             try:

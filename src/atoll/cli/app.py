@@ -20,6 +20,7 @@ from atoll.cli import (
     nodes,
     operations,
     simulating,
+    watching,
 )
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
@@ -64,6 +65,7 @@ for group, name, text in (
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 exporting.register(app)
 importing.register(app)
+watching.register(app)
 for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +16,9 @@ from atoll.http.peer import Admission
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
 from atoll.upstream import Upstream
+
+WATCHES_MAX: Final = 500
+"""Each change wakes every watch of a process, so more would hold up its other work."""
 
 
 class Inside(Protocol):
@@ -70,5 +73,7 @@ class Node:
     """At a keeper: what its readers have counted of requests."""
     is_private: bool = False
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
+    watches_max: int = WATCHES_MAX
+    """How many watches may be open at this process."""
     access_log: bool = True
     """Whether every request leaves a line in the log."""

@@ -54,6 +54,7 @@ from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_inside import V1Inside, is_inside
 from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
+from atoll.http.v1_watch import Watches
 from atoll.http.values import (
     Values,
     headers_of_write,
@@ -127,7 +128,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "not_arrived": 503,
     "deadline_passed": 503,
     "outcome_forgotten": 503,
-    "position_too_old": 503,
+    "position_too_old": 410,
+    "feed_started_over": 503,
+    "too_many_watches": 503,
     "stopping": 503,
     "unreachable": 503,
     "cut_off": 503,
@@ -189,6 +192,7 @@ class V1:
         self._locations = V1Locations(node)
         self._inside = V1Inside(node)
         self._values = Values(node, bodies, FACE_V1)
+        watches = Watches(node, admit=self._admitted, describe=_ended)
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -200,6 +204,7 @@ class V1:
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
             b"where": {"GET": _Operation("where", read, self._where)},
+            b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
                 "PUT": _Operation("change settings", Permission.ADMIN, self._change_settings),
@@ -213,7 +218,6 @@ class V1:
         Raises:
             RouteNotFoundError: As there, like the others.
             MethodNotAllowedError: The path is not for this method.
-            NamespaceNotFoundError: It does not exist, or belongs to another account.
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
@@ -228,15 +232,19 @@ class V1:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowedError(method=request.method, allowed=allowed)
         request.operation = operation.name
+        return await operation.run(request, await self._admitted(request, operation.permission))
+
+    async def _admitted(
+        self, request: Request, permission: Permission = Permission.READ
+    ) -> Principal:
+        """Find out who asks, and whether they may, in a namespace that is there."""
         principal = await principal_of(self._node, request)
-        principal.require(
-            operation.permission, account=principal.account, namespace=request.namespace
-        )
+        principal.require(permission, account=principal.account, namespace=request.namespace)
         namespace = await self._node.accounts.namespace(request.namespace)
         if principal.account not in {EVERY_ACCOUNT, namespace.account}:
             raise NamespaceNotFoundError
         request.rules = namespace.rules
-        return await operation.run(request, principal)
+        return principal
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
         match request.path.split(b"/", 5)[2:]:
@@ -258,8 +266,7 @@ class V1:
             message = f"internal error; the server's log has it under request {request.id}"
             body = _encode({"error": {"code": "internal", "message": message}})
             return json_answer(body, status=500)
-        facts = {name: _shown(fact) for name, fact in vars(error).items()}
-        body = _encode({"error": {**facts, "code": error.code, "message": str(error)}})
+        body = _encode({"error": _described(error)})
         return json_answer(body, status=STATUSES[error.code], headers=headers_of(error))
 
     # One key.
@@ -526,6 +533,17 @@ def _row(item: Listed, *, with_values: bool) -> _Row:
         row.value = base64.b64encode(item.value).decode()
         row.base64 = True
     return row
+
+
+def _described(error: AtollError) -> dict[str, object]:
+    """Return an error as JSON shows it: its facts, its code, its message."""
+    facts = {name: _shown(fact) for name, fact in vars(error).items()}
+    return {**facts, "code": error.code, "message": str(error)}
+
+
+def _ended(error: AtollError) -> dict[str, object]:
+    """Return what the end of a watch says: the error, and the status it would be answered with."""
+    return {**_described(error), "status": STATUSES[error.code]}
 
 
 def _shown(fact: object) -> object:

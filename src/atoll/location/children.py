@@ -32,6 +32,7 @@ from atoll.core.session import (
 from atoll.location.age import AGE_UNKNOWN_BELOW
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import retrieve
+from atoll.location.recent import marked
 from atoll.whereabouts import VIA_MAX
 
 QUEUE_MAX: Final = 10_000
@@ -80,7 +81,7 @@ class Children:
         """Relay a change, with its value or as a mark."""
         message = Changed(
             namespace=namespace,
-            entry=entry if value else replace(entry, value=b""),
+            entry=entry if value else marked(entry, position.sequence),
             position=position,
             value_included=value,
         )
@@ -150,14 +151,14 @@ class Children:
         ):
             child.subscribed = set(hello.namespaces)
             self._tell(child, Resumed())
-            for namespace, key, sequence, version in recent.after(after.sequence):
+            for namespace, entry in recent.after(after.sequence):
                 if namespace in child.subscribed:
                     self._tell(
                         child,
                         Changed(
                             namespace=namespace,
-                            entry=Entry(key=key, version=version, value=b"", sequence=sequence),
-                            position=replace(after, sequence=sequence),
+                            entry=entry,
+                            position=replace(after, sequence=entry.sequence),
                             value_included=False,
                         ),
                     )

@@ -135,6 +135,6 @@ class LocationTime:
         return self._central_us
 
     @property
-    def central_at_ms(self) -> int:
-        """The instant at which it was heard."""
-        return self._central_at_ms
+    def reckoned_at_ms(self) -> int:
+        """The instant at which `central_us` is what it is; `NEVER` if it stands still."""
+        return NEVER if self._central_at_ms == NEVER else self._clock.elapsed_ms()

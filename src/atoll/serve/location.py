@@ -199,8 +199,9 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
                 label = os.urandom(LABEL_BYTES).hex()
                 await journal.update(lambda state: replace(state, label=label))
             upstream = _upstream(site)
+            keeper: Keeper | None = None
             try:
-                yield Keeper(
+                keeper = Keeper(
                     site.name,
                     upstream,
                     cache=cache,
@@ -208,9 +209,13 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
                     clock=SystemClock(),
                     boot=boot,
                     limits=config.limits,
+                    upstream_name=config.upstream or "",
                     settings=KeeperSettings(age_ms_max=round(config.bound_s * MS_PER_S)),
                 )
+                yield keeper
             finally:
+                if keeper is not None:
+                    keeper.close()
                 await upstream.close()
                 journal.close()
         finally:

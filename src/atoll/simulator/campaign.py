@@ -56,6 +56,7 @@ FLOORS: Final = {
     "follower: started over": 0.4,
     "faults: restore": 0.05,
     "faults: switch": 0.1,
+    "faults: set back": 0.05,
     "faults: journal disk": 0.3,
     "seeds run twice": 0.04,
     "evictions beside a request in the air": 10.0,

@@ -95,6 +95,11 @@ class Checker:
         self.history.say(now_s, f"{place} starts")
         state.told_us = None
 
+    def closed(self, place: str, *, now_s: float) -> None:
+        """Note that a place ends a life in good order: it keeps what it knows of the time."""
+        state = self.places[place]
+        state.kept_us = state.central_us(now_s)
+
     def ended(self, place: str) -> None:
         """Note that a place ends a life; who asks it meanwhile asks nobody."""
         self.places[place].lives += 1

@@ -98,6 +98,8 @@ class PlaceState:
     frozen_until_s: float = 0.0
     told_us: int | None = None
     told_at_s: float = 0.0
+    kept_us: int | None = None
+    """What it must have known of the time when it was closed, and so knows ever since."""
 
     def frozen_since(self, since_s: float) -> bool:
         """Whether the place stood still at some moment since then."""
@@ -112,9 +114,9 @@ class PlaceState:
     def central_us(self, now_s: float) -> int | None:
         """Return the least that the place may believe central's time to be."""
         if self.told_us is None:
-            return None
+            return self.kept_us
         passed = (now_s - self.told_at_s) * (1 - 2 * DRIFT_MAX)
-        return self.told_us + int(passed * US_PER_S)
+        return max(self.told_us + int(passed * US_PER_S), self.kept_us or 0)
 
 
 def live_versions(row: Row, *, from_us: int, to_us: int) -> set[int | None]:
