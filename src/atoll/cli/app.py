@@ -21,6 +21,7 @@ from atoll.cli import (
     operations,
     simulating,
     watching,
+    worker,
 )
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
@@ -70,6 +71,7 @@ for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
     (nodes.app, "node", "Nodes: what locations show central."),
+    (worker.app, "worker", "Workers on workerd, with namespaces as their bindings."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 operations.register(app, local.register_upkeep(app))

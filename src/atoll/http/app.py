@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from atoll.core.errors import AtollError
-from atoll.http import peer, rest, v1
+from atoll.http import binding, peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
 from atoll.http.exchange import Answer, Face, Request
@@ -63,6 +63,7 @@ class App:
         self.metrics = RequestMetrics(node.registry, readers=node.readers)
         self._rest = rest.Rest(node, bodies)
         self._v1 = v1.V1(node, bodies)
+        self._binding = binding.Binding(node, bodies)
         self._admin = Admin(node)
         self._peer = (
             None
@@ -97,7 +98,7 @@ class App:
         """
         started_us = self._clock.now_us()
         request = Request(scope, receive, f"{self._id_prefix}-{next(self._numbers):x}")
-        face = self._face(request.path)
+        face = self._face(request)
         status = STATUS_CLIENT_LEFT
         sent_bytes = 0
         try:
@@ -133,7 +134,11 @@ class App:
                     sent_bytes=sent_bytes,
                 )
 
-    def _face(self, path: bytes) -> Face:
+    def _face(self, request: Request) -> Face:
+        # Before all paths: a key of a binding may be named like any of them.
+        if binding.NAMESPACE_HEADER in request.headers and not self._is_private:
+            return self._binding
+        path = request.path
         if self._peer is not None and path.startswith(peer.PREFIX):
             return self._peer
         if self._is_private:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from atoll.http.app import App, send_answer
 from atoll.http.exchange import Answer, Header, Request
-from atoll.http.wire import WireProtocol
+from atoll.http.wire import WireProtocol, legal
 
 _BODILESS: Final = (204, 304)
 _FRAMING: Final = (b"connection", b"transfer-encoding")
@@ -128,12 +128,29 @@ class DirectProtocol(WireProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""
-        super().data_received(data)
+        super().data_received(data if self.awaits_body else legal(data))
         if self._held:
             self._held = False
             self._hand_over()
             for piece in self._pieces:
                 super().on_body(piece)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - ASGI
+        """Begin a request that goes uvicorn's way, but for a status line in words of our own."""
+        if app is not self._application or not isinstance(app, App):
+            super()._start_asgi_task(cycle, app)
+            return
+        served = app
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+            async def deliver(request: Request, answer: Answer) -> int:
+                if answer.reason is None:
+                    return await send_answer(request, answer, send)
+                return await written(cycle, request, answer)
+
+            await served.serve(scope, receive, deliver)
+
+        super()._start_asgi_task(cycle, serve)
 
     def _hand_over(self) -> None:
         """Give uvicorn a request whose head has been read."""
@@ -181,43 +198,51 @@ class _Exchange(RequestResponseCycle):
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _deliver(self, request: Request, answer: Answer) -> int:
-        """Send an answer with one write, if that is possible; return the size of its body."""
-        body = b"" if request.method == "HEAD" else answer.body
-        head = self._head(request, answer)
-        if head is None or not isinstance(body, bytes):
-            send: Any = self.send
-            return await send_answer(request, answer, send)
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if not self.disconnected:
-            self.response_started = self.response_complete = True
-            self.transport.write(head + body)
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
-        return len(body)
+        return await written(self, request, answer)
 
-    def _head(self, request: Request, answer: Answer) -> bytes | None:
-        """Write the head as uvicorn would; `None` for one that is better left to uvicorn."""
-        lines = [STATUS_LINE[answer.status]]
-        length = None
-        for name, value in (*self.default_headers, *answer.headers):
-            if name == b"content-length":
-                length = value
-            elif name in _FRAMING:
-                return None
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(_END)
-        if request.method != "HEAD":
-            size = len(answer.body) if isinstance(answer.body, bytes) else -1
-            if length != b"%d" % size and (length or size or answer.status not in _BODILESS):
-                return None
-        head = b"".join(lines)
-        breaks = head.count(b"\n"), head.count(b"\r")
-        safe = breaks == (len(lines), len(lines)) and len(head.translate(None, _UNSAFE)) == len(
-            head
-        )
-        return head if safe else None
+
+async def written(cycle: RequestResponseCycle, request: Request, answer: Answer) -> int:
+    """Send an answer with one write, if that is possible; return the size of its body."""
+    body = b"" if request.method == "HEAD" else answer.body
+    head = _head(cycle, request, answer)
+    if head is None or not isinstance(body, bytes):
+        send: Any = cycle.send
+        return await send_answer(request, answer, send)
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if not cycle.disconnected:
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(head + body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+    return len(body)
+
+
+def _head(cycle: RequestResponseCycle, request: Request, answer: Answer) -> bytes | None:
+    """Write the head as uvicorn would; `None` for one that is better left to uvicorn."""
+    reason = answer.reason
+    lines = [
+        STATUS_LINE[answer.status]
+        if reason is None
+        else b"HTTP/1.1 %d %b\r\n" % (answer.status, reason)
+    ]
+    length = None
+    for name, value in (*cycle.default_headers, *answer.headers):
+        if name == b"content-length":
+            length = value
+        elif name in _FRAMING:
+            return None
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines.append(_END)
+    if request.method != "HEAD":
+        size = len(answer.body) if isinstance(answer.body, bytes) else -1
+        if length != b"%d" % size and (length or size or answer.status not in _BODILESS):
+            return None
+    head = b"".join(lines)
+    breaks = head.count(b"\n"), head.count(b"\r")
+    safe = breaks == (len(lines), len(lines)) and len(head.translate(None, _UNSAFE)) == len(head)
+    return head if safe else None

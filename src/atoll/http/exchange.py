@@ -64,6 +64,7 @@ class Request:
         "id",
         "key",
         "method",
+        "more_body",
         "namespace",
         "operation",
         "path",
@@ -91,6 +92,8 @@ class Request:
         """Those of the namespace, once it was found."""
         self.body_bytes = 0
         """How much of the body has arrived."""
+        self.more_body = True
+        """Whether more of it may come."""
         self.first_piece: tuple[bytes, bool] | None = None
         """What was received and not yet taken, and whether more will come."""
         self.abandoned = False
@@ -192,6 +195,8 @@ class Answer:
     status: int = 200
     headers: list[Header] = field(default_factory=list[Header])
     body: bytes | LargeValue = b""
+    reason: bytes | None = None
+    """What the status line says behind the status; `None` for the usual words. Printable ASCII."""
 
 
 class Face(Protocol):

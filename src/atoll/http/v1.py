@@ -20,7 +20,6 @@ from atoll.core.errors import (
     ConditionFailedError,
     KeyNotFoundError,
     MethodNotAllowedError,
-    NamespaceNotFoundError,
     ParameterInvalidError,
     RouteNotFoundError,
 )
@@ -55,14 +54,8 @@ from atoll.http.v1_inside import V1Inside, is_inside
 from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
 from atoll.http.v1_watch import Watches
-from atoll.http.values import (
-    Values,
-    headers_of_write,
-    principal_of,
-    size_of,
-    whole_value,
-)
-from atoll.principal import EVERY_ACCOUNT, Permission, Principal
+from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
+from atoll.principal import Permission, Principal
 
 PREFIX: Final = b"/v1/"
 SMALL_BODY_BYTES_MAX: Final = MIB
@@ -192,7 +185,9 @@ class V1:
         self._locations = V1Locations(node)
         self._inside = V1Inside(node)
         self._values = Values(node, bodies, FACE_V1)
-        watches = Watches(node, admit=self._admitted, describe=_ended)
+        watches = Watches(
+            node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
+        )
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -232,19 +227,8 @@ class V1:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowedError(method=request.method, allowed=allowed)
         request.operation = operation.name
-        return await operation.run(request, await self._admitted(request, operation.permission))
-
-    async def _admitted(
-        self, request: Request, permission: Permission = Permission.READ
-    ) -> Principal:
-        """Find out who asks, and whether they may, in a namespace that is there."""
-        principal = await principal_of(self._node, request)
-        principal.require(permission, account=principal.account, namespace=request.namespace)
-        namespace = await self._node.accounts.namespace(request.namespace)
-        if principal.account not in {EVERY_ACCOUNT, namespace.account}:
-            raise NamespaceNotFoundError
-        request.rules = namespace.rules
-        return principal
+        principal = await admitted(self._node, request, operation.permission)
+        return await operation.run(request, principal)
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
         match request.path.split(b"/", 5)[2:]:
