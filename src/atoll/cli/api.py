@@ -159,6 +159,14 @@ class Api:
         return response
 
     def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.require_token()}"}
+
+    def require_token(self) -> str:
+        """Return who asks.
+
+        Raises:
+            UnauthenticatedError: Nobody said.
+        """
         token = self.target.token
         if token is None:
             raise UnauthenticatedError(
@@ -166,7 +174,7 @@ class Api:
                 " name the data folder of a running `atoll dev` with --data.",
                 missing=True,
             )
-        return {"Authorization": f"Bearer {token}"}
+        return token
 
     # Answers.
 
@@ -306,23 +314,40 @@ async def connected(
     ca_certificate: Path | None,
     socket_path: Path | None = None,
 ) -> AsyncGenerator[Api]:
-    """Open a client for as long as a command runs.
+    """Open a client for as long as a command runs; see `opened_client`."""
+    async with opened_client(
+        target.url,
+        timeout_s=timeout_s,
+        ca_certificate=ca_certificate,
+        socket_path=socket_path,
+    ) as client:
+        yield Api(client, target)
+
+
+def opened_client(
+    url: str,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
+) -> httpx.AsyncClient:
+    """Make a client of one node.
 
     Args:
-        target: Where requests go.
+        url: Where requests go.
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
         socket_path: A unix socket to connect to instead.
     """
-    address = httpx.URL(target.url)
+    address = httpx.URL(url)
     verify: ssl.SSLContext | bool = True
     if address.scheme == "http":
         # Loading the authorities that the system trusts takes longer than most commands.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elif ca_certificate is not None:
         verify = ssl.create_default_context(cafile=ca_certificate)
-    async with httpx.AsyncClient(
-        base_url=target.url,
+    return httpx.AsyncClient(
+        base_url=url,
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
         # A proxy that the environment names is for the outside, not for this machine.
@@ -331,5 +356,4 @@ async def connected(
         transport=None
         if socket_path is None
         else httpx.AsyncHTTPTransport(uds=str(socket_path), verify=verify),
-    ) as client:
-        yield Api(client, target)
+    )

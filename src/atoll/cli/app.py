@@ -20,6 +20,7 @@ from atoll.cli import (
     nodes,
     operations,
     simulating,
+    verifying,
     watching,
     worker,
 )
@@ -76,6 +77,7 @@ for group, name, text in (
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 operations.register(app, local.register_upkeep(app))
 simulating.register(app)
+verifying.register(app)
 
 
 def run(args: Sequence[str]) -> int:
