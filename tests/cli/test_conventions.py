@@ -60,6 +60,7 @@ COMMANDS = [
     "seal rotate",
     "config",
     "simulate",
+    "verify",
     "worker config",
     "worker run",
 ]
