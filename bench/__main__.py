@@ -10,18 +10,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import bulk, machine, pages, puts, stream
+from bench import bulk, machine, pages, puts, reads, stream
 from bench.plan import Plan
 from bench.process import BenchError
 from bench.report import RESULTS, Part, as_json, markdown, save
 
 PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
+    "reads": reads.measure,
     "bulk": bulk.measure,
     "puts": puts.measure,
     "pages": pages.measure,
     "stream": stream.measure,
 }
 ROUNDS: Final = 5
+ROUNDS_QUICK: Final = 1
 PATIENCE_SECONDS: Final = 10.0
 
 
@@ -29,24 +31,26 @@ def main() -> int:
     """Return 0 if every target was met, 1 if one was not, 2 if nothing could be measured."""
     parser = argparse.ArgumentParser(prog="bench/run", description="Measure Atoll.")
     parser.add_argument("--only", action="append", choices=PARTS, help="run this part (repeatable)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, quick {ROUNDS_QUICK}")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter; not to quote")
-    parser.add_argument("--server", action="append", help="of the puts, only this (repeatable)")
+    parser.add_argument("--server", action="append", help="where peers take part, only this (repeatable)")
     parser.add_argument("--folder", type=Path, help="where to put data; default is temporary")
     parser.add_argument(
         "--patience",
         type=float,
-        default=PATIENCE_SECONDS,
         help=f"seconds that a turn may wait for a calm machine; default {PATIENCE_SECONDS:g}",
     )
     given = parser.parse_args()
     # Told to stop, it ends the servers that it started before it goes.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    patience = given.patience
+    if patience is None:
+        patience = 0.0 if given.quick else PATIENCE_SECONDS
     plan = Plan(
-        rounds=given.rounds,
+        rounds=given.rounds or (ROUNDS_QUICK if given.quick else ROUNDS),
         quick=given.quick,
         servers=frozenset(given.server or ()),
-        patience_seconds=given.patience,
+        patience_seconds=patience,
     )
     base: Path = given.folder or machine.ROOT / ".cache"
     base.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,383 @@
+"""Servers that hold the same keys, each with the requests that read them.
+
+Whoever holds a key answers with its value alone and has nothing else to do: no access log, no
+limit of requests on a connection, one process or worker on one core.
+"""
+
+import base64
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench import atoll, drive, peers, place
+from bench.drive import MISSING, OK, Ask, Way, http
+from bench.plan import Plan
+from bench.process import BenchError, Cores, Memory, Process, free_port, listening
+
+VALUE_BYTES: Final = 288
+VALUE: Final = ("0123456789abcdef" * (VALUE_BYTES // 16))[:VALUE_BYTES]
+SERVER_CORE: Final = 1
+FILL_CLIENTS: Final = 32
+MIXED_EVERY: Final = 100
+"""In the mixed load one request of so many is a put."""
+ETCD_TXN_PUTS: Final = 100
+BATCH: Final = 1000
+SOCKET_SECONDS_MAX: Final = 60.0
+MINIFLARE_KEYS_MAX: Final = 10_000
+"""It takes half a minute to be given ten thousand; fewer keys are no disadvantage."""
+OPEN_FILES_SPARE: Final = 1000
+
+HOT: Final = "hot"
+MISS: Final = "missing"
+MIXED: Final = "mixed"
+REWRITE_AT_ONCE: Final = {"ATOLL_LIMITS_REWRITE_INTERVAL_MS": "0"}
+"""The mixed load puts a key again as soon as its turn comes."""
+
+MINIFLARE: Final = Path(__file__).with_name("miniflare.mjs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A server that holds keys and is up."""
+
+    name: str
+    way: Way
+    processes: Sequence[Process]
+    asks: Mapping[str, Path]
+    """For each kind of load a file of requests."""
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that its processes used so far."""
+        return sum(process.cpu_seconds() for process in self.processes)
+
+    def memory(self) -> Memory:
+        """Return what its processes hold together."""
+        return Memory.together([process.memory() for process in self.processes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is to be held, and where the server may run."""
+
+    folder: Path
+    """The server's own."""
+    keys: int
+    core: Cores = SERVER_CORE
+    program: Path = atoll.PROGRAM
+
+    @property
+    def names(self) -> list[str]:
+        """The keys that are there."""
+        return [f"item-{n:08}" for n in range(self.keys)]
+
+    @property
+    def missing(self) -> list[str]:
+        """The keys that are not."""
+        return [f"none-{n:08}" for n in range(self.keys)]
+
+    def write(self, kind: str, asks: Sequence[Ask]) -> Path:
+        """Write requests in an order of chance."""
+        return drive.write(self.folder / f"{kind}.asks", drive.shuffled(asks))
+
+    def reads(
+        self, get: Callable[[str], bytes], *, size: int = VALUE_BYTES, missing: int = MISSING
+    ) -> dict[str, Path]:
+        """Write the requests that read, hot and missing."""
+        return {
+            HOT: self.write(HOT, [Ask(raw=get(key), size=size) for key in self.names]),
+            MISS: self.write(MISS, [Ask(raw=get(key), status=missing) for key in self.missing]),
+        }
+
+    def mixed(self, get: Callable[[str], bytes], put: Callable[[str], bytes]) -> dict[str, Path]:
+        """Write the requests of the mixed load."""
+        asks = [
+            Ask(raw=put(key) if n % MIXED_EVERY == 0 else get(key))
+            for n, key in enumerate(self.names)
+        ]
+        return {MIXED: self.write(MIXED, asks)}
+
+
+Start = Callable[[Spec], AbstractContextManager[Holder]]
+
+
+@contextlib.contextmanager
+def _atoll(spec: Spec, *, name: str, processes: int) -> Generator[Holder]:
+    with (
+        place.central(
+            spec.folder, settings=REWRITE_AT_ONCE, program=spec.program
+        ) as central,
+        place.location(
+            spec.folder,
+            central,
+            core=spec.core,
+            processes=processes,
+            settings=REWRITE_AT_ONCE,
+            program=spec.program,
+        ) as at,
+    ):
+        place.fill(central, spec.names, VALUE)
+        at.warm(spec.names)
+        at.warm(spec.missing)
+        yield Holder(
+            name=name,
+            way=at.way,
+            processes=[at.process],
+            asks={
+                **spec.reads(at.get),
+                **spec.mixed(at.get, lambda key: at.put(key, VALUE.encode())),
+            },
+        )
+
+
+def atoll_one(spec: Spec) -> AbstractContextManager[Holder]:
+    """Run a location of one process."""
+    return _atoll(spec, name="atoll", processes=1)
+
+
+def atoll_two(spec: Spec) -> AbstractContextManager[Holder]:
+    """Run a location of two processes, which share both cores with the generator."""
+    return _atoll(spec, name="atoll, two processes", processes=2)
+
+
+@contextlib.contextmanager
+def nginx(spec: Spec) -> Generator[Holder]:
+    """Run nginx over a folder of files, as people tune it for that."""
+    files = spec.folder / "files"
+    files.mkdir()
+    for key in spec.names:
+        (files / key).write_text(VALUE)
+    with peers.nginx(spec.folder, files, core=spec.core, files_max=spec.keys * 2) as server:
+        yield Holder(
+            name="nginx",
+            way=server.way,
+            processes=server.processes,
+            asks=spec.reads(lambda key: http("GET", f"/{key}")),
+        )
+
+
+@contextlib.contextmanager
+def webdis(spec: Spec) -> Generator[Holder]:
+    """Run webdis over Redis."""
+    with peers.webdis(spec.folder, value=VALUE, core=spec.core) as server:
+        _fill_redis(server.backend_port, spec.names)
+
+        def get(key: str) -> bytes:
+            return http("GET", f"/GET/{key}.txt")
+
+        def put(key: str) -> bytes:
+            return http("PUT", f"/SET/{key}", body=VALUE.encode())
+
+        yield Holder(
+            name="webdis",
+            way=server.way,
+            processes=server.processes,
+            asks={**spec.reads(get), **spec.mixed(get, put)},
+        )
+
+
+def _fill_redis(port: int, keys: Sequence[str]) -> None:
+    with socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX) as connection:
+        reading = connection.makefile("rb")
+        for first in range(0, len(keys), BATCH):
+            batch = keys[first : first + BATCH]
+            connection.sendall(b"".join(f"SET {key} {VALUE}\r\n".encode() for key in batch))
+            for key in batch:
+                if reading.readline() != b"+OK\r\n":
+                    raise BenchError(f"Redis did not take {key}")
+
+
+@contextlib.contextmanager
+def etcd(spec: Spec) -> Generator[Holder]:
+    """Run etcd alone, reached through its HTTP gateway; a missing key is an empty answer."""
+    with peers.etcd(spec.folder, value=VALUE, core=spec.core) as server:
+        value = _base64(VALUE)
+        for first in range(0, spec.keys, ETCD_TXN_PUTS):
+            puts = [
+                {"requestPut": {"key": _base64(key), "value": value}}
+                for key in spec.names[first : first + ETCD_TXN_PUTS]
+            ]
+            peers.ask(f"{server.url}/v3/kv/txn", body={"success": puts})
+
+        def post(path: str, **fields: str) -> bytes:
+            return http(
+                "POST",
+                f"/v3/kv/{path}",
+                headers={"Content-Type": "application/json"},
+                body=json.dumps(fields).encode(),
+            )
+
+        def get(key: str) -> bytes:
+            return post("range", key=_base64(key))
+
+        def put(key: str) -> bytes:
+            return post("put", key=_base64(key), value=value)
+
+        yield Holder(
+            name="etcd",
+            way=server.way,
+            processes=server.processes,
+            asks={
+                **spec.reads(get, size=drive.ANY_SIZE, missing=OK),
+                **spec.mixed(get, put),
+            },
+        )
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@contextlib.contextmanager
+def memcached(spec: Spec) -> Generator[Holder]:
+    """Run memcached, which speaks no HTTP: it is asked in its own text protocol."""
+    peers.need("memcached")
+    port = free_port()
+    command = [
+        *("memcached", "--listen", "127.0.0.1", "--port", str(port), "--udp-port", "0"),
+        *("--threads", "1", "--memory-limit", "1024", "--user", "root"),
+    ]
+    process = Process(command, log=spec.folder / "memcached.log", core=spec.core)
+    try:
+        process.wait_until(lambda: listening(port))
+        with socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX) as connection:
+            reading = connection.makefile("rb")
+            for key in spec.names:
+                connection.sendall(f"set {key} 0 0 {VALUE_BYTES}\r\n{VALUE}\r\n".encode())
+                if reading.readline() != b"STORED\r\n":
+                    raise BenchError(f"memcached did not take {key}")
+        yield Holder(
+            name="memcached, its own protocol",
+            way=Way(port=port, protocol="memcached"),
+            processes=[process],
+            asks=spec.reads(lambda key: f"get {key}\r\n".encode()),
+        )
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def nats(spec: Spec) -> Generator[Holder]:
+    """Run NATS with a key-value bucket, which is a stream: asked in its own protocol, directly."""
+    peers.need("nats-server")
+    port = free_port()
+    command = [
+        *("nats-server", "--addr", "127.0.0.1", "--port", str(port), "--jetstream"),
+        *("--store_dir", str(spec.folder / "jetstream")),
+    ]
+    process = Process(command, log=spec.folder / "nats.log", core=spec.core)
+    try:
+        process.wait_until(lambda: listening(port))
+        _fill_nats(port, spec.names)
+        yield Holder(
+            name="NATS KV, its own protocol",
+            way=Way(port=port, protocol="nats"),
+            processes=[process],
+            asks=spec.reads(
+                lambda key: f"PUB $JS.API.DIRECT.GET.KV_bench.$KV.bench.{key}".encode()
+            ),
+        )
+    finally:
+        process.stop()
+
+
+def _fill_nats(port: int, keys: Sequence[str]) -> None:
+    """Make a bucket as clients make it, and put keys into it."""
+    stream = {
+        "name": "KV_bench",
+        "subjects": ["$KV.bench.>"],
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "discard": "new",
+        "storage": "file",
+        "num_replicas": 1,
+    }
+    with socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX) as connection:
+        reading = connection.makefile("rb")
+        reading.readline()
+        connection.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB _IN.fill 1\r\n')
+
+        def answer() -> dict[str, object]:
+            while True:
+                words = reading.readline().split()
+                if words[:1] == [b"PING"]:
+                    connection.sendall(b"PONG\r\n")
+                elif words[:1] == [b"MSG"]:
+                    content = reading.read(int(words[-1]) + 2)
+                    return dict(json.loads(content))
+                elif words[:1] != [b"PONG"]:
+                    raise BenchError(f"NATS says {words!r}")
+
+        def publish(subject: str, content: str) -> bytes:
+            return f"PUB {subject} _IN.fill {len(content)}\r\n{content}\r\n".encode()
+
+        connection.sendall(publish("$JS.API.STREAM.CREATE.KV_bench", json.dumps(stream)))
+        said = answer()
+        if "error" in said:
+            raise BenchError(f"NATS made no bucket: {said}")
+        for first in range(0, len(keys), BATCH):
+            batch = keys[first : first + BATCH]
+            connection.sendall(b"".join(publish(f"$KV.bench.{key}", VALUE) for key in batch))
+            for key in batch:
+                if "seq" not in answer():
+                    raise BenchError(f"NATS did not take {key}")
+
+
+@contextlib.contextmanager
+def miniflare(spec: Spec) -> Generator[Holder]:
+    """Run miniflare with a Worker that reads Workers KV."""
+    few = Spec(
+        folder=spec.folder,
+        keys=min(spec.keys, MINIFLARE_KEYS_MAX),
+        core=spec.core,
+    )
+    port = free_port()
+    process = peers.node(
+        MINIFLARE,
+        {"port": port, "folder": str(spec.folder), "keys": few.names, "value": VALUE},
+        folder=spec.folder,
+        core=spec.core,
+    )
+    try:
+        process.wait_until((spec.folder / "ready").exists)
+        yield Holder(
+            name="miniflare",
+            way=Way(port=port),
+            processes=[process],
+            asks=few.reads(lambda key: http("GET", f"/{key}")),
+        )
+    finally:
+        process.stop()
+
+
+def start(
+    stack: contextlib.ExitStack, plan: Plan, folder: Path, names: Mapping[str, Start], *, keys: int
+) -> list[Holder]:
+    """Start and fill those of some servers that the plan wants, and Atoll's other state."""
+    holders: list[Holder] = []
+    for name, begin in names.items():
+        if plan.wants_server(name):
+            own = folder / name
+            own.mkdir(parents=True)
+            core = None if begin is atoll_two else SERVER_CORE
+            plan.say(f"starting {name}")
+            holders.append(stack.enter_context(begin(Spec(folder=own, keys=keys, core=core))))
+    return holders
+
+
+ALL: Final[Mapping[str, Start]] = {
+    "atoll": atoll_one,
+    "atoll-2": atoll_two,
+    "nginx": nginx,
+    "webdis": webdis,
+    "etcd": etcd,
+    "memcached": memcached,
+    "nats": nats,
+    "miniflare": miniflare,
+}
