@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import bulk, machine, pages, puts, reads, stream
+from bench import bulk, growth, large, latency, machine, pages, puts, reads, stream
 from bench.plan import Plan
 from bench.process import BenchError
 from bench.report import RESULTS, Part, as_json, markdown, save
 
 PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
     "reads": reads.measure,
+    "latency": latency.measure,
+    "large": large.measure,
+    "growth": growth.measure,
     "bulk": bulk.measure,
     "puts": puts.measure,
     "pages": pages.measure,
@@ -33,7 +36,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="run this part (repeatable)")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, quick {ROUNDS_QUICK}")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter; not to quote")
-    parser.add_argument("--server", action="append", help="where peers take part, only this (repeatable)")
+    parser.add_argument("--server", action="append", help="of the servers, only this (repeatable)")
     parser.add_argument("--folder", type=Path, help="where to put data; default is temporary")
     parser.add_argument(
         "--patience",

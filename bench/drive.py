@@ -176,4 +176,3 @@ def run(way: Way, asks: Path, loop: Loop) -> Driven:
     if driven.errors:
         raise BenchError(f"{driven.errors} of {driven.requests} went wrong: {driven.complaint}")
     return driven
-

@@ -108,9 +108,7 @@ Start = Callable[[Spec], AbstractContextManager[Holder]]
 @contextlib.contextmanager
 def _atoll(spec: Spec, *, name: str, processes: int) -> Generator[Holder]:
     with (
-        place.central(
-            spec.folder, settings=REWRITE_AT_ONCE, program=spec.program
-        ) as central,
+        place.central(spec.folder, settings=REWRITE_AT_ONCE, program=spec.program) as central,
         place.location(
             spec.folder,
             central,
@@ -285,48 +283,66 @@ def nats(spec: Spec) -> Generator[Holder]:
         process.stop()
 
 
+class Nats:
+    """A connection to NATS, on which one asks and is answered in turn."""
+
+    def __init__(self, port: int) -> None:
+        """Connect, and listen for answers."""
+        self._connection = socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX)
+        self._reading = self._connection.makefile("rb")
+        self._reading.readline()
+        self._connection.sendall(b'CONNECT {"verbose":false}\r\nSUB _IN.fill 1\r\n')
+
+    def ask(self, subject_and_content: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+        """Publish, and return the answers; how they are paired is not looked at.
+
+        Raises:
+            BenchError: NATS complains.
+        """
+        self._connection.sendall(
+            b"".join(
+                f"PUB {subject} _IN.fill {len(content)}\r\n{content}\r\n".encode()
+                for subject, content in subject_and_content
+            )
+        )
+        answers: list[dict[str, object]] = []
+        while len(answers) < len(subject_and_content):
+            words = self._reading.readline().split()
+            if words[:1] == [b"PING"]:
+                self._connection.sendall(b"PONG\r\n")
+            elif words[:1] == [b"MSG"]:
+                answers.append(json.loads(self._reading.read(int(words[-1]) + 2)))
+            else:
+                raise BenchError(f"NATS says {words!r}")
+        if any("error" in answer for answer in answers):
+            raise BenchError(f"NATS did not take what it was given: {answers[0]}")
+        return answers
+
+    def close(self) -> None:
+        """Hang up."""
+        self._reading.close()
+        self._connection.close()
+
+
+BUCKET: Final = {
+    "name": "KV_bench",
+    "subjects": ["$KV.bench.>"],
+    "max_msgs_per_subject": 1,
+    "allow_direct": True,
+    "allow_rollup_hdrs": True,
+    "deny_delete": True,
+    "discard": "new",
+    "storage": "file",
+    "num_replicas": 1,
+}
+"""The stream that a key-value bucket of NATS is, as its clients make it."""
+
+
 def _fill_nats(port: int, keys: Sequence[str]) -> None:
-    """Make a bucket as clients make it, and put keys into it."""
-    stream = {
-        "name": "KV_bench",
-        "subjects": ["$KV.bench.>"],
-        "max_msgs_per_subject": 1,
-        "allow_direct": True,
-        "allow_rollup_hdrs": True,
-        "deny_delete": True,
-        "discard": "new",
-        "storage": "file",
-        "num_replicas": 1,
-    }
-    with socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX) as connection:
-        reading = connection.makefile("rb")
-        reading.readline()
-        connection.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB _IN.fill 1\r\n')
-
-        def answer() -> dict[str, object]:
-            while True:
-                words = reading.readline().split()
-                if words[:1] == [b"PING"]:
-                    connection.sendall(b"PONG\r\n")
-                elif words[:1] == [b"MSG"]:
-                    content = reading.read(int(words[-1]) + 2)
-                    return dict(json.loads(content))
-                elif words[:1] != [b"PONG"]:
-                    raise BenchError(f"NATS says {words!r}")
-
-        def publish(subject: str, content: str) -> bytes:
-            return f"PUB {subject} _IN.fill {len(content)}\r\n{content}\r\n".encode()
-
-        connection.sendall(publish("$JS.API.STREAM.CREATE.KV_bench", json.dumps(stream)))
-        said = answer()
-        if "error" in said:
-            raise BenchError(f"NATS made no bucket: {said}")
+    with contextlib.closing(Nats(port)) as connection:
+        connection.ask([("$JS.API.STREAM.CREATE.KV_bench", json.dumps(BUCKET))])
         for first in range(0, len(keys), BATCH):
-            batch = keys[first : first + BATCH]
-            connection.sendall(b"".join(publish(f"$KV.bench.{key}", VALUE) for key in batch))
-            for key in batch:
-                if "seq" not in answer():
-                    raise BenchError(f"NATS did not take {key}")
+            connection.ask([(f"$KV.bench.{key}", VALUE) for key in keys[first : first + BATCH]])
 
 
 @contextlib.contextmanager

@@ -69,13 +69,21 @@ class Place:
         """Read keys once, so that the location holds them, and see that it does.
 
         Raises:
-            BenchError: It asks central all the same.
+            BenchError: See `see_hits`.
         """
         with contextlib.closing(atoll.Client(self.url, self.central.token)) as client:
             for first in range(0, len(keys), GET_KEYS):
                 body = json.dumps({"keys": keys[first : first + GET_KEYS]}).encode()
                 client.request("POST", f"{self.path}/get", body=body)
-        for key in keys[:: max(1, len(keys) // CHECKED)]:
+        self.see_hits(keys[:: max(1, len(keys) // CHECKED)])
+
+    def see_hits(self, keys: Sequence[str]) -> None:
+        """See that the location answers by itself.
+
+        Raises:
+            BenchError: It does not.
+        """
+        for key in keys:
             status = self._cache_status(key)
             if "; hit" not in status:
                 raise BenchError(f"{self.name} says {status!r} of {key}, which it was given")
@@ -104,9 +112,7 @@ def fill(central: atoll.Atoll, keys: Iterable[str], value: str) -> None:
             _bulk(central, client, pairs)
 
 
-def _bulk(
-    central: atoll.Atoll, client: atoll.Client, pairs: Sequence[Mapping[str, str]]
-) -> None:
+def _bulk(central: atoll.Atoll, client: atoll.Client, pairs: Sequence[Mapping[str, str]]) -> None:
     body = msgspec.json.encode(pairs)
     client.request("PUT", f"{central.namespace_path()}/bulk", body=body)
 
@@ -126,7 +132,7 @@ def central(
 
 
 @contextlib.contextmanager
-def location(  # noqa: PLR0913
+def location(
     folder: Path,
     over: atoll.Atoll,
     *,
@@ -151,7 +157,7 @@ def location(  # noqa: PLR0913
     data.mkdir(exist_ok=True)
     process = Process(
         [str(program), "location", "start", name, "--processes", str(processes)],
-        log=folder / f"{name}.log",
+        log=folder / f"{name}-{port}.log",
         core=core,
         env={
             **atoll.QUIET,
