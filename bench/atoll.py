@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bench.baseline import Baseline
 from bench.load import Shape
 from bench.peers import Server
 from bench.process import BenchError, Cores, Process
@@ -137,11 +138,14 @@ def running(
 
 
 @contextlib.contextmanager
-def serving_puts(folder: Path, *, value: str, core: int | None) -> Generator[Server]:
+def serving_puts(
+    folder: Path, *, value: str, core: Cores, baseline: Baseline | None = None
+) -> Generator[Server]:
     """Run Atoll as one of the servers that take puts."""
-    with running(folder / "data", core=core, settings=QUIET) as server:
+    program = PROGRAM if baseline is None else baseline.program
+    with running(folder / "data", core=core, settings=QUIET, program=program) as server:
         yield Server(
-            name="atoll",
+            name="atoll" if baseline is None else f"atoll at {baseline.commit}",
             url=server.url,
             processes=[server.process],
             put=Shape(

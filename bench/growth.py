@@ -8,7 +8,7 @@ another key. It is started again with a bound of a day, within which all of them
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from typing import Final
 
 import lmdb
 
+from atoll.core.model import LargeValue
 from atoll.location import codec
 from atoll.location.codec import digest_of
 from bench import atoll, drive, peers, place, turn
@@ -93,7 +94,7 @@ def measure(plan: Plan, folder: Path) -> Part:
 
 
 @contextlib.contextmanager
-def _holding(plan: Plan, folder: Path, central: atoll.Atoll, keys: int) -> Iterator[Size]:
+def _holding(plan: Plan, folder: Path, central: atoll.Atoll, keys: int) -> Generator[Size]:
     name = f"N{keys}"
     bytes_max = max(CACHE_BYTES_MIN, keys * RECORD_BYTES)
     settings = {**A_DAY, "ATOLL_CACHE_BYTES_MAX": str(bytes_max)}
@@ -162,7 +163,7 @@ def copy_records(cache: Path, namespace: str, keys: int, *, map_bytes: int) -> i
     return file.stat().st_blocks * 512
 
 
-def _no_file(_: object) -> codec.LargeValue:
+def _no_file(_: object) -> LargeValue:
     raise BenchError("the template is a large value")
 
 

@@ -10,11 +10,12 @@ import json
 import socket
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench import atoll, drive, peers, place
+from bench.baseline import Baseline
 from bench.drive import MISSING, OK, Ask, Way, http
 from bench.plan import Plan
 from bench.process import BenchError, Cores, Memory, Process, free_port, listening
@@ -30,8 +31,8 @@ BATCH: Final = 1000
 SOCKET_SECONDS_MAX: Final = 60.0
 MINIFLARE_KEYS_MAX: Final = 10_000
 """It takes half a minute to be given ten thousand; fewer keys are no disadvantage."""
-OPEN_FILES_SPARE: Final = 1000
 
+ATOLL: Final = "atoll"
 HOT: Final = "hot"
 MISS: Final = "missing"
 MIXED: Final = "mixed"
@@ -68,7 +69,17 @@ class Spec:
     """The server's own."""
     keys: int
     core: Cores = SERVER_CORE
-    program: Path = atoll.PROGRAM
+    baseline: Baseline | None = None
+    """The other state of Atoll that is to run, if it is another."""
+
+    @property
+    def program(self) -> Path:
+        """Which Atoll."""
+        return atoll.PROGRAM if self.baseline is None else self.baseline.program
+
+    def named(self, name: str) -> str:
+        """Return what a server of Atoll's is called."""
+        return name if self.baseline is None else f"{name} at {self.baseline.commit}"
 
     @property
     def names(self) -> list[str]:
@@ -122,7 +133,7 @@ def _atoll(spec: Spec, *, name: str, processes: int) -> Generator[Holder]:
         at.warm(spec.names)
         at.warm(spec.missing)
         yield Holder(
-            name=name,
+            name=spec.named(name),
             way=at.way,
             processes=[at.process],
             asks={
@@ -193,13 +204,7 @@ def _fill_redis(port: int, keys: Sequence[str]) -> None:
 def etcd(spec: Spec) -> Generator[Holder]:
     """Run etcd alone, reached through its HTTP gateway; a missing key is an empty answer."""
     with peers.etcd(spec.folder, value=VALUE, core=spec.core) as server:
-        value = _base64(VALUE)
-        for first in range(0, spec.keys, ETCD_TXN_PUTS):
-            puts = [
-                {"requestPut": {"key": _base64(key), "value": value}}
-                for key in spec.names[first : first + ETCD_TXN_PUTS]
-            ]
-            peers.ask(f"{server.url}/v3/kv/txn", body={"success": puts})
+        fill_etcd(server.url, spec.names)
 
         def post(path: str, **fields: str) -> bytes:
             return http(
@@ -213,7 +218,7 @@ def etcd(spec: Spec) -> Generator[Holder]:
             return post("range", key=_base64(key))
 
         def put(key: str) -> bytes:
-            return post("put", key=_base64(key), value=value)
+            return post("put", key=_base64(key), value=_base64(VALUE))
 
         yield Holder(
             name="etcd",
@@ -224,6 +229,17 @@ def etcd(spec: Spec) -> Generator[Holder]:
                 **spec.mixed(get, put),
             },
         )
+
+
+def fill_etcd(url: str, keys: Sequence[str]) -> None:
+    """Put the value under keys, many in each transaction."""
+    value = _base64(VALUE)
+    for first in range(0, len(keys), ETCD_TXN_PUTS):
+        puts = [
+            {"requestPut": {"key": _base64(key), "value": value}}
+            for key in keys[first : first + ETCD_TXN_PUTS]
+        ]
+        peers.ask(f"{url}/v3/kv/txn", body={"success": puts})
 
 
 def _base64(text: str) -> str:
@@ -375,7 +391,7 @@ def miniflare(spec: Spec) -> Generator[Holder]:
 def start(
     stack: contextlib.ExitStack, plan: Plan, folder: Path, names: Mapping[str, Start], *, keys: int
 ) -> list[Holder]:
-    """Start and fill those of some servers that the plan wants, and Atoll's other state."""
+    """Start and fill those servers that the plan wants, and beside Atoll's its other state."""
     holders: list[Holder] = []
     for name, begin in names.items():
         if plan.wants_server(name):
@@ -383,7 +399,12 @@ def start(
             own.mkdir(parents=True)
             core = None if begin is atoll_two else SERVER_CORE
             plan.say(f"starting {name}")
-            holders.append(stack.enter_context(begin(Spec(folder=own, keys=keys, core=core))))
+            spec = Spec(folder=own, keys=keys, core=core)
+            holders.append(stack.enter_context(begin(spec)))
+            if plan.against is not None and name.startswith(ATOLL):
+                other = replace(spec, folder=own / plan.against.commit, baseline=plan.against)
+                other.folder.mkdir()
+                holders.append(stack.enter_context(begin(other)))
     return holders
 
 

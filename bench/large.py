@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -11,7 +10,7 @@ from typing import Final
 
 from bench import atoll, drive, peers, place, turn
 from bench.drive import Ask, Driven, Loop, http
-from bench.holders import SERVER_CORE, VALUE, Holder, Spec
+from bench.holders import ATOLL, VALUE, Holder, Spec, Start, start
 from bench.plan import Plan
 from bench.process import BenchError, Memory, MemoryWatch, Process
 from bench.report import MIB, Bar, Chart, Part, Table, Target, mebibytes, shown
@@ -32,7 +31,6 @@ SECONDS_QUICK: Final = 2.0
 SAMPLE_SECONDS: Final = 0.1
 NGINX_RATIO_MIN: Final = 0.5
 GROWTH_MAX: Final = 1.15
-ATOLL: Final = "atoll"
 NGINX: Final = "nginx"
 
 HOW: Final = (
@@ -60,7 +58,7 @@ def _atoll(spec: Spec) -> Generator[Holder]:
                 client.request("PUT", path, body=_content())
                 if len(client.request("GET", path)) != LARGE_BYTES:
                     raise BenchError(f"{key} is not what was put")
-        yield _holder(spec, ATOLL, at.way, [at.process], at.get)
+        yield _holder(spec, spec.named(ATOLL), at.way, [at.process], at.get)
 
 
 @contextlib.contextmanager
@@ -105,7 +103,7 @@ def _content() -> bytes:
     return VALUE.encode() * (LARGE_BYTES // len(VALUE)) + VALUE.encode()[: LARGE_BYTES % len(VALUE)]
 
 
-SERVERS: Final[Mapping[str, Callable[[Spec], AbstractContextManager[Holder]]]] = {
+SERVERS: Final[Mapping[str, Start]] = {
     ATOLL: _atoll,
     NGINX: _nginx,
 }
@@ -133,12 +131,7 @@ def measure(plan: Plan, folder: Path) -> Part:
     taken: dict[tuple[str, int], list[Crowd]] = {}
     alone: dict[str, list[Driven]] = {}
     with contextlib.ExitStack() as stack:
-        holders: list[Holder] = []
-        for name, begin in SERVERS.items():
-            if plan.wants_server(name):
-                (folder / name).mkdir()
-                spec = Spec(folder=folder / name, keys=SMALL_KEYS, core=SERVER_CORE)
-                holders.append(stack.enter_context(begin(spec)))
+        holders = start(stack, plan, folder, SERVERS, keys=SMALL_KEYS)
         for number in range(plan.rounds):
             at = number % len(holders)
             for holder in holders[at:] + holders[:at]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from bench import drive, peers, turn
 from bench.drive import Loop
-from bench.holders import ALL, HOT, Holder, start
+from bench.holders import ALL, ATOLL, HOT, Holder, start
 from bench.plan import Plan
 from bench.process import BenchError
 from bench.reads import KEYS, KEYS_QUICK
@@ -27,7 +27,6 @@ FULL_SECONDS: Final = 5.0
 FULL_SECONDS_QUICK: Final = 0.5
 LOAD: Final = 0.5
 P99_RATIO_MAX: Final = 3.0
-ATOLL: Final = "atoll"
 NGINX: Final = "nginx"
 QUANTILES: Final = ("p50_us", "p99_us", "p999_us")
 

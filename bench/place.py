@@ -3,6 +3,7 @@
 import contextlib
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,12 +120,16 @@ def _bulk(central: atoll.Atoll, client: atoll.Client, pairs: Sequence[Mapping[st
 
 @contextlib.contextmanager
 def central(
-    folder: Path, *, settings: Mapping[str, str] | None = None, program: Path = atoll.PROGRAM
+    folder: Path,
+    *,
+    core: Cores = GENERATOR_CORE,
+    settings: Mapping[str, str] | None = None,
+    program: Path = atoll.PROGRAM,
 ) -> Generator[atoll.Atoll]:
     """Run the central of a location. It has next to nothing to do: the generator's core will do."""
     with atoll.running(
         folder / "central",
-        core=GENERATOR_CORE,
+        core=core,
         settings={**atoll.QUIET, **(settings or {})},
         program=program,
     ) as running:

@@ -73,6 +73,11 @@ def measure(plan: Plan, folder: Path) -> Part:
                 own = folder / name
                 own.mkdir()
                 servers.append(stack.enter_context(start(own, value=value, core=SERVER_CORE)))
+        if plan.against is not None:
+            other = folder / plan.against.commit
+            other.mkdir()
+            begun = atoll.serving_puts(other, value=value, core=SERVER_CORE, baseline=plan.against)
+            servers.append(stack.enter_context(begun))
         for number in range(plan.rounds):
             # Rotated, so that none always comes after the same other.
             at = number % len(servers)

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench import drive, peers, turn
 from bench.drive import Loop
-from bench.holders import ALL, HOT, MISS, MIXED, MIXED_EVERY, VALUE_BYTES, Holder, start
+from bench.holders import ALL, ATOLL, HOT, MISS, MIXED, MIXED_EVERY, VALUE_BYTES, Holder, start
 from bench.plan import Plan
 from bench.report import Bar, Chart, Part, Table, Target, mebibytes, shown
 from bench.turn import Turn
@@ -21,7 +21,6 @@ CLIENTS_MIXED: Final = (32,)
 SECONDS: Final = 3.0
 SECONDS_QUICK: Final = 0.3
 
-ATOLL: Final = "atoll"
 ATOLL_TWO: Final = "atoll, two processes"
 RATIOS: Final = (
     ("nginx", 0.75, False),
