@@ -18,6 +18,7 @@ from bench import (
     lists,
     machine,
     pages,
+    peers,
     programs,
     puts,
     reads,
@@ -120,6 +121,7 @@ def _measure(plan: Plan, names: Iterable[str], base: Path) -> int:
             failed = True
         else:
             # At once: what comes next may take long, or fail.
+            about["peers"] = peers.versions()
             written = save(results, about, parts[-1])
         shutil.rmtree(folder)
     print(markdown({part.name: {**as_json(part), "machine": about} for part in parts}))

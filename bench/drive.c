@@ -2,16 +2,15 @@
  *
  *   drive PORT PROTOCOL CONNECTIONS SECONDS RATE OFFSET FILE
  *
- * SECONDS below zero are a number of requests instead.
- * PROTOCOL is http, memcached or nats. With RATE 0 the loop is closed: each connection sends its
- * next request when the answer to the last has come. With a RATE the loop is open: request n is due
- * n/RATE seconds after the start, whatever the server does, and its time runs from when it was due,
- * so that what waits for a free connection counts.
+ * PROTOCOL is http, memcached or nats. SECONDS below zero are a number of requests instead. With
+ * RATE 0 the loop is closed: each connection sends its next request when the answer to the last has
+ * come. With a RATE the loop is open: request n is due n/RATE seconds after the start, whatever the
+ * server does, and its time runs from then on, so that waiting for a free connection counts.
  *
  * FILE holds requests, taken in turn from the OFFSET-th on, over and over. Each is three numbers of
- * four bytes (its length, the status of the right answer or 0, the size of its body or -1) and then its
- * bytes. An answer with another status or size is an error. Of memcached and nats the status is 200
- * or 404; a nats request is a subject, to which the inbox of the connection is added.
+ * four bytes and then its bytes: its length, the status of the right answer (0 for any) and the
+ * size of its body (-1 for any). What is answered otherwise is an error. Of memcached and nats the
+ * status is 200 or 404; a nats request is a subject, to which the connection's inbox is added.
  *
  * One thread, no dependency. An open loop hardly sleeps, so give it a core of its own.
  */
@@ -41,7 +40,7 @@ enum {
     SAMPLES_FIRST = 1 << 20,
     COMPLAINT_BYTES = 400,
     GRACE_S = 30,
-    SPIN_NS = 200 * 1000, /* as long as this before something is due, an open loop does not sleep */
+    SPIN_NS = 30 * 1000, /* as long as this before something is due, an open loop does not sleep */
 };
 
 enum protocol { HTTP, MEMCACHED, NATS };
@@ -323,7 +322,7 @@ static int nats_more(struct connection *c) {
             continue;
         }
         if (c->held < taken + all + 2) return 0;
-        /* "NATS/1.0 404 Message Not Found" heads what is missing, "NATS/1.0" alone what is there. */
+        /* "NATS/1.0 404 Message Not Found" heads what is missing, "NATS/1.0" what is there. */
         c->status = with_head && c->buffer[taken + 8] == ' ' ? atoi(c->buffer + taken + 9) : 200;
         c->size = all - head;
         drop(c, taken + all + 2);
@@ -414,7 +413,8 @@ static void run(struct connection **all, int count, double seconds, double rate)
             busy++;
         }
         if (now >= stop && (!busy || now > stop + GRACE_S * 1000000000LL)) break;
-        int64_t next = rate > 0 ? began + (int64_t)(issued * gap) : now + 100000000;
+        int64_t next = began + (int64_t)(issued * gap);
+        if (rate == 0 || !idle_count || now >= stop) next = now + 100000000;
         int64_t wait = next - now - SPIN_NS;
         struct timespec for_ns = {.tv_nsec = wait < 0 ? 0 : wait > 100000000 ? 100000000 : wait};
         int found = epoll_pwait2(poller, events, EVENTS_MAX, &for_ns, NULL);

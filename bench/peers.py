@@ -97,12 +97,18 @@ def need(*programs: str) -> None:
         subprocess.run(["systemctl", "disable", "--now", *installed], check=False, timeout=60.0)
 
 
-def version(program: str) -> str:
-    """Return the Debian version of a program's package, or that it is unknown."""
-    query = ["dpkg-query", "--show", "--showformat", "${Version}", PACKAGES[program]]
+def versions() -> str:
+    """Return which peers are installed here, with their versions."""
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version};", *PACKAGES.values()]
+    found: list[str] = []
     with contextlib.suppress(OSError):
-        return subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    return "unknown"
+        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+        found += [one for one in said.split(";") if one and not one.endswith(" ")]
+    for name in ("miniflare", "workerd"):
+        with contextlib.suppress(OSError):
+            package = json.loads((WRANGLER / "node_modules" / name / "package.json").read_text())
+            found.append(f"{name} {package['version']}")
+    return ", ".join(found)
 
 
 def ask(url: str, *, body: object = None) -> Any:  # noqa: ANN401  # whatever JSON holds
@@ -202,6 +208,7 @@ def webdis(folder: Path, *, value: str, core: Cores) -> Generator[Server]:
 
 def _held_by_webdis(url: str) -> int:
     """Count what Redis holds. Behind clients that hung up, webdis may answer for one of them."""
+    answer: Any = {}
     for _ in range(WEBDIS_ASKED_MAX):
         answer = ask(f"{url}/DBSIZE")
         if "DBSIZE" in answer:

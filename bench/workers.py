@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from bench import drive, peers, place, turn
@@ -16,7 +15,7 @@ from bench.holders import ATOLL, HOT, MISS, VALUE, Holder, Spec, Start, miniflar
 from bench.plan import Plan
 from bench.process import Process, free_port, listening
 from bench.reads import ratios
-from bench.report import Bar, Chart, Part, Table, Target, mebibytes, shown
+from bench.report import Bar, Chart, Part, Table, mebibytes, shown
 from bench.turn import Turn
 
 KEYS: Final = 10_000
@@ -27,7 +26,6 @@ CLIENTS: Final = 32
 SECONDS: Final = 5.0
 SECONDS_QUICK: Final = 1.0
 MINIFLARE: Final = "miniflare"
-MINIFLARE_RATIO_MIN: Final = 20.0
 MANY: Final = f"{READS} reads in a request"
 LOADS: Final = (HOT, MISS, MANY)
 DATE: Final = "2026-04-01"
@@ -153,16 +151,7 @@ def _part(taken: Mapping[tuple[str, str], list[Turn]], peaks: Mapping[str, int])
         name="workers",
         title="Reads inside a Worker",
         how=HOW,
-        targets=[
-            Target(
-                what=f"{load} in a Worker, reads/s, Atoll over miniflare",
-                measured=median(shares[load, name]),
-                low=MINIFLARE_RATIO_MIN,
-                aim=True,
-            )
-            for load, name in shares
-            if name == MINIFLARE
-        ],
+        targets=[],
         tables=[
             Table(
                 title="Medians over the rounds; smallest to largest in parentheses",
