@@ -109,16 +109,16 @@ class Offsets:
 OFFSETS: Final = Offsets()
 
 
-def build() -> None:
+def build(program: Path = PROGRAM) -> None:
     """Compile the generator, unless that was done since it was changed.
 
     Raises:
         BenchError: It cannot be compiled.
     """
-    if PROGRAM.exists() and PROGRAM.stat().st_mtime > SOURCE.stat().st_mtime:
+    if program.exists() and program.stat().st_mtime > SOURCE.stat().st_mtime:
         return
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    command = ["cc", "-O2", "-o", str(PROGRAM), str(SOURCE)]
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = ["cc", "-O2", "-o", str(program), str(SOURCE)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False
     )
@@ -153,7 +153,7 @@ def shuffled(asks: Sequence[Ask]) -> list[Ask]:
     return mixed
 
 
-def run(way: Way, asks: Path, loop: Loop) -> Driven:
+def run(way: Way, asks: Path, loop: Loop, *, program: Path = PROGRAM) -> Driven:
     """Send requests for a while.
 
     Raises:
@@ -161,7 +161,7 @@ def run(way: Way, asks: Path, loop: Loop) -> Driven:
     """
     pinned = [] if loop.core is None else ["taskset", "-c", str(loop.core)]
     command = [
-        *(*pinned, str(PROGRAM), str(way.port), way.protocol, str(loop.clients)),
+        *(*pinned, str(program), str(way.port), way.protocol, str(loop.clients)),
         *(str(-loop.requests or loop.seconds), str(loop.rate), str(OFFSETS.next()), str(asks)),
     ]
     done = subprocess.run(

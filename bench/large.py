@@ -35,12 +35,12 @@ NGINX: Final = "nginx"
 
 HOW: Final = (
     f"{LARGE_KEYS} values of {LARGE_BYTES // MIB} MiB, read over keep-alive connections by one and"
-    " by 50 clients in a closed loop, each byte counted; the generator has one core, the server"
-    f" the other. Beside the 50, small values are asked for in an open loop, {SMALL_RATE} a second,"
-    " by a second generator on the first one's core, and their times run from when they were due;"
-    " `alone` is the same without the 50. Resident memory, mapped files included, is sampled ten"
-    " times a second, and is flat if its peak in the second half of a turn with 50 clients is at"
-    f" most {GROWTH_MAX:g} times that in the first."
+    " by 50 clients in a closed loop; each byte is counted and none is copied. The generator has"
+    " one core, the server the other. Beside the 50, small values are asked for in an open loop,"
+    f" {SMALL_RATE} a second, by a second generator on the first one's core, and their times run"
+    " from when they were due; `alone` is the same without the 50. Resident memory, mapped files"
+    " included, is sampled ten times a second, and is flat if its peak in the second half of a turn"
+    f" with 50 clients is at most {GROWTH_MAX:g} times that in the first."
 )
 
 
@@ -210,7 +210,7 @@ def _part(
                 title="Large reads: medians over the rounds; smallest to largest in parentheses",
                 headings=[
                     *("server", "clients", "MiB/s", "server CPU ms a value", "own memory, peak"),
-                    *("resident, peak", "cores busy otherwise"),
+                    *("resident, peak", "generator busy", "cores busy otherwise"),
                 ],
                 rows=[
                     [name, str(clients), shown(rates[name, clients]), *_cells(crowds)]
@@ -242,6 +242,7 @@ def _cells(crowds: Sequence[Crowd]) -> list[str]:
         shown([crowd.large.cpu_us / 1000 for crowd in crowds]),
         mebibytes(max(sample.own for sample in samples)),
         mebibytes(max(sample.resident for sample in samples)),
+        f"{median([crowd.large.driven.generator_busy for crowd in crowds]):.2f}",
         f"{median([crowd.large.others for crowd in crowds]):.2f}",
     ]
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,7 @@ PACKAGES: Final = {
     "nginx": "nginx-light",
     "memcached": "memcached",
     "nats-server": "nats-server",
-    "cc": "gcc",
+    "cc": "gcc libc6-dev",
 }
 SERVICES: Final = ("etcd", "redis-server", "webdis", "nginx", "memcached", "nats-server")
 WRANGLER: Final = machine.ROOT / "tests" / "clients" / "wrangler-4.86"
@@ -80,7 +80,7 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return
-    packages = [PACKAGES[program] for program in missing]
+    packages = _packages(missing)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise BenchError(f"Missing: {', '.join(missing)}. Install {' '.join(packages)} first.")
     print(f"installing {' '.join(packages)}", flush=True)
@@ -97,9 +97,14 @@ def need(*programs: str) -> None:
         subprocess.run(["systemctl", "disable", "--now", *installed], check=False, timeout=60.0)
 
 
+def _packages(programs: Iterable[str]) -> list[str]:
+    return " ".join(PACKAGES[program] for program in programs).split()
+
+
 def versions() -> str:
     """Return which peers are installed here, with their versions."""
-    query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version};", *PACKAGES.values()]
+    shown = "${Package} ${Version};"
+    query = ["dpkg-query", "--show", "--showformat", shown, *_packages(PACKAGES)]
     found: list[str] = []
     with contextlib.suppress(OSError):
         said = subprocess.run(query, capture_output=True, text=True, check=False).stdout

@@ -16,7 +16,7 @@ from bench import atoll, load, machine, peers
 from bench.peers import Server
 from bench.plan import Plan
 from bench.process import BenchError, ended_cpu_seconds
-from bench.report import Part, Table, Target, mebibytes, shown
+from bench.report import Bar, Chart, Part, Table, Target, mebibytes, shown
 
 CLIENTS: Final = 32
 VALUE_BYTES: Final = 288
@@ -166,6 +166,13 @@ def _part(turns: Mapping[str, Sequence[Turn]], peaks: Mapping[str, int]) -> Part
                 title="Medians over the rounds; smallest to largest in parentheses",
                 headings=[*headings, "peak memory", "cores busy otherwise"],
                 rows=rows,
+            )
+        ],
+        charts=[
+            Chart(
+                title=f"Durable single puts, {CLIENTS} clients",
+                unit="puts/s",
+                bars=[Bar.of(name, of_server) for name, of_server in rates.items()],
             )
         ],
         rounds={name: [asdict(turn) for turn in taken] for name, taken in turns.items()},

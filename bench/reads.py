@@ -113,32 +113,42 @@ def _targets(taken: Taken) -> list[Target]:
     for kind in (HOT, MISS):
         of_kind = {clients: by for (each, clients), by in taken.items() if each == kind}
         for peer, low, aim in RATIOS:
-            least = [
-                median(ratios(rates(by[ATOLL]), rates(by[peer])))
-                for by in of_kind.values()
+            shares = {
+                clients: median(ratios(rates(by[ATOLL]), rates(by[peer])))
+                for clients, by in of_kind.items()
                 if ATOLL in by and peer in by
-            ]
-            if least:
-                what = f"{kind} reads/s, Atoll over {peer}, the least of the three"
-                found.append(Target(what=what, measured=min(least), low=low, aim=aim))
-        most = [
-            median(
-                ratios([t.cpu_us for t in by[ATOLL_TWO]], [t.cpu_us for t in by[ATOLL]]),
+            }
+            if shares:
+                at = min(shares, key=lambda clients: shares[clients])
+                what = f"{kind} reads/s, Atoll over {peer}, the least: at {_connections(at)}"
+                found.append(Target(what=what, measured=shares[at], low=low, aim=aim))
+        costs = {
+            clients: median(
+                ratios([t.cpu_us for t in by[ATOLL_TWO]], [t.cpu_us for t in by[ATOLL]])
             )
             for clients, by in of_kind.items()
             if clients in TWO_CLIENTS and ATOLL in by and ATOLL_TWO in by
-        ]
-        if most:
-            what = f"{kind} reads, server CPU per request, two processes over one"
-            found.append(Target(what=what, measured=max(most), high=TWO_CPU_RATIO_MAX))
+        }
+        if costs:
+            at = max(costs, key=lambda clients: costs[clients])
+            what = f"{kind} reads, server CPU of two processes over one, the most: at"
+            found.append(
+                Target(
+                    what=f"{what} {_connections(at)}", measured=costs[at], high=TWO_CPU_RATIO_MAX
+                )
+            )
     return found
+
+
+def _connections(clients: int) -> str:
+    return f"{clients} connection{'s' if clients > 1 else ''}"
 
 
 def _part(taken: Taken, peaks: Mapping[str, int], *, keys: int) -> Part:
     tables: list[Table] = []
     charts: list[Chart] = []
     for (kind, clients), by in taken.items():
-        label = f"{kind}, {clients} connection{'s' if clients > 1 else ''}"
+        label = f"{kind}, {_connections(clients)}"
         ours = by.get(ATOLL)
         rows = [
             [
