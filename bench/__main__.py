@@ -20,6 +20,7 @@ from bench import (
     pages,
     peers,
     programs,
+    propagation,
     puts,
     reads,
     stream,
@@ -42,6 +43,7 @@ PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
     "puts": puts.measure,
     "pages": pages.measure,
     "stream": stream.measure,
+    "propagation": propagation.measure,
 }
 COMPARING: Final = ("reads", "latency", "large", "lists", "puts")
 """The parts in which two states of Atoll can take turns."""

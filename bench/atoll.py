@@ -104,6 +104,7 @@ def running(
     *,
     core: Cores = None,
     settings: Mapping[str, str] | None = None,
+    locations: str = "none",
     program: Path = PROGRAM,
 ) -> Generator[Atoll]:
     """Run `atoll dev` on a data folder, new or filled before, until the block ends.
@@ -112,12 +113,13 @@ def running(
         data: The folder.
         core: The cores it may use.
         settings: As environment variables.
+        locations: Those beside central.
         program: Which Atoll.
     """
     data.mkdir(exist_ok=True)
     told = data / "dev.json"
     process = Process(
-        [str(program), "dev", "--locations", "none"],
+        [str(program), "dev", "--locations", locations],
         log=data.parent / f"{data.name}.log",
         core=core,
         env={"ATOLL_DATA": str(data), "ATOLL_PORT": "0", **(settings or {})},
