@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import urllib.request
@@ -41,7 +42,7 @@ SERVICES: Final = ("etcd", "redis-server", "webdis", "nginx", "memcached", "nats
 WRANGLER: Final = machine.ROOT / "tests" / "clients" / "wrangler-4.86"
 """Miniflare comes with wrangler, which the tests install."""
 WORKER: Final = Path(__file__).with_name("worker.js")
-OPEN_FILES_SPARE: Final = 4096
+OPEN_FILES_SPARE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +222,11 @@ def _held_by_webdis(url: str) -> int:
     raise BenchError(f"{url}/DBSIZE is answered with {answer}")
 
 
+def open_files_max() -> int:
+    """Return how many files a server may hold open here, beside its connections."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - OPEN_FILES_SPARE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileServer:
     """An nginx that is up."""
@@ -237,7 +243,7 @@ def nginx(folder: Path, files: Path, *, core: Cores, files_max: int) -> Generato
         folder: For what it writes.
         files: What it serves.
         core: The cores it may use.
-        files_max: How many files it keeps open; what is missing counts, too.
+        files_max: How many files it keeps open. It remembers as many that are missing.
     """
     need("nginx")
     port = free_port()
@@ -260,7 +266,7 @@ http {{
   tcp_nodelay on;
   keepalive_timeout 1h;
   keepalive_requests 1000000000;
-  open_file_cache max={files_max} inactive=1h;
+  open_file_cache max={2 * files_max} inactive=1h;
   open_file_cache_valid 1h;
   open_file_cache_min_uses 1;
   open_file_cache_errors on;

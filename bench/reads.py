@@ -35,16 +35,18 @@ TWO_CLIENTS: Final = (32, 256)
 SHARES: Final = ("Atoll's share of it", "by CPU")
 
 HOW: Final = (
-    f"Every server holds the same keys with values of {VALUE_BYTES} bytes (miniflare a tenth of"
-    " them) and is asked for them in an order of chance, over keep-alive connections, each of which"
-    " sends its next request when the last was answered. The generator has one core and the"
-    " servers the other, one at a time, in another order each round, after a short warm-up; status"
-    " and size of every answer are looked at. Atoll is a location, asked through /v1: each request"
-    " is authorised by its token, and answered with age, position and version. Two processes share"
-    " both cores with the generator: only their processor time compares. memcached and NATS have no"
-    " HTTP: they are asked in their own protocols, which cost a server less. etcd answers that a"
-    f" key is missing with 200. In the mixed load one request of {MIXED_EVERY} is a put, as durable"
-    " as the server makes it (Atoll's is passed on to central, which has the generator's core)."
+    f"Every server holds the same keys with values of {VALUE_BYTES} bytes and is asked for them in"
+    " an order of chance, over keep-alive connections, each of which sends its next request when"
+    " the last was answered. nginx is asked for no more keys than it may hold files open here"
+    " (FILES), and miniflare for a tenth of them: more would be slower. The generator has one"
+    " core and the servers the other, one at a time, in another order each round, after a short"
+    " warm-up; status and size of every answer are looked at. Atoll is a location, asked through"
+    " /v1: each request is authorised by its token, and answered with age, position and version."
+    " Two processes share both cores with the generator: only their processor time compares."
+    " memcached and NATS have no HTTP: they are asked in their own protocols, which cost a server"
+    " less. etcd answers that a key is missing with 200. In the mixed load one request of"
+    f" {MIXED_EVERY} is a put, as durable as the server makes it (Atoll's is passed on to central,"
+    " which has the generator's core)."
 )
 
 Taken = dict[tuple[str, int], dict[str, list[Turn]]]
@@ -167,7 +169,7 @@ def _part(taken: Taken, peaks: Mapping[str, int], *, keys: int) -> Part:
     return Part(
         name="reads",
         title=f"Reads of {VALUE_BYTES} bytes, {keys:,} keys",
-        how=HOW,
+        how=HOW.replace("FILES", f"{peers.open_files_max():,}"),
         targets=_targets(taken),
         tables=tables,
         charts=charts,
