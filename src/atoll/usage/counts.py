@@ -57,10 +57,9 @@ NUMBER_OF: Final = tuple(OPERATIONS.index(OPERATION_OF[kind]) for kind in KINDS)
 RECEIVED_AT: Final = len(KINDS)
 """Where the bytes of bodies received begin, one number for each operation."""
 SENT_AT: Final = RECEIVED_AT + len(OPERATIONS)
-ELAPSED_AT: Final = SENT_AT + len(OPERATIONS)
-"""Where the microseconds that requests took begin."""
-LATENCY_AT: Final = ELAPSED_AT + len(OPERATIONS)
-"""Where the histograms of those begin: one request is one value, however many keys it names."""
+LATENCY_AT: Final = SENT_AT + len(OPERATIONS)
+"""Where the histograms of what requests took begin, in microseconds: one request is one value,
+however many keys it names."""
 AGES_AT: Final = LATENCY_AT + len(OPERATIONS) * BUCKETS
 """Where the histogram of ages of answers begins, in milliseconds: one key is one value."""
 WORDS: Final = AGES_AT + BUCKETS
