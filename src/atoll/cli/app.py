@@ -19,6 +19,7 @@ from atoll.cli import (
     namespaces,
     nodes,
     simulating,
+    usage,
 )
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
@@ -67,8 +68,10 @@ for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
     (nodes.app, "node", "Nodes: what locations show central."),
+    (usage.app, "quota", "Quotas: what an account may use."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
+usage.register(app)
 local.register_upkeep(app)
 simulating.register(app)
 

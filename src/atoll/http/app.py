@@ -7,6 +7,7 @@ wrong is answered in the form of the face that was asked, with a request id that
 import itertools
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from atoll.http import peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
 from atoll.http.exchange import Answer, Face, Request
+from atoll.http.metered import TALLY, Metered, Tally
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
 from atoll.http.peer import Peer
@@ -30,6 +32,7 @@ US_PER_MS: Final = 1000
 STATUS_CLIENT_LEFT: Final = 499
 """Counted and logged when the client was gone before there was an answer; never sent."""
 
+STATUS_CLIENT_ERRORS: Final = 400
 STATUS_SERVER_ERRORS: Final = 500
 
 Deliver = Callable[[Request, Answer], Awaitable[int]]
@@ -60,8 +63,11 @@ class App:
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
         self._metrics = RequestMetrics(node.registry)
-        self._rest = rest.Rest(node, bodies)
-        self._v1 = v1.V1(node, bodies)
+        self._meter = node.meter
+        # What users ask is counted; what nodes ask each other was counted where it came in.
+        metered = replace(node, upstream=Metered(node.upstream, node.accounts, node.clock))
+        self._rest = rest.Rest(metered, bodies)
+        self._v1 = v1.V1(metered, bodies)
         self._admin = Admin(node)
         self._peer = (
             None
@@ -99,9 +105,12 @@ class App:
         face = self._face(request.path)
         status = STATUS_CLIENT_LEFT
         sent_bytes = 0
+        tally = Tally()
+        TALLY.set(tally)
         try:
             answer = await self._answer(face, request)
             status = answer.status
+            self._count(tally, face, request, answer, started_us)
             answer.headers.append((b"atoll-request-id", request.id.encode()))
             if request.abandoned:
                 answer.headers.append((b"connection", b"close"))
@@ -131,6 +140,23 @@ class App:
                     received_bytes=request.body_bytes,
                     sent_bytes=sent_bytes,
                 )
+
+    def _count(self, tally: Tally, face: Face, request: Request, answer: Answer, us: int) -> None:
+        """Count what was done since `us`, before anybody hears that it was."""
+        namespace = tally.namespace
+        if self._meter is None or namespace is None:
+            return
+        body = answer.body
+        size = len(body) if isinstance(body, bytes) else body.size_bytes
+        is_sent = answer.status < STATUS_CLIENT_ERRORS and request.method != "HEAD"
+        now_us = self._clock.now_us()
+        row = self._meter.row(namespace.id, face.name, namespace.account, now_us)
+        tally.count(
+            row,
+            elapsed_us=max(0, now_us - us),
+            received=request.body_bytes,
+            sent=size if is_sent else 0,
+        )
 
     def _face(self, path: bytes) -> Face:
         if self._peer is not None and path.startswith(peer.PREFIX):

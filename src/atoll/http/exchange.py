@@ -21,6 +21,7 @@ from atoll.core.errors import (
     KeyEncodingError,
     MethodNotAllowedError,
     ParameterInvalidError,
+    QuotaReachedError,
     RewriteTooSoonError,
     UnauthenticatedError,
     UnavailableError,
@@ -284,7 +285,7 @@ def headers_of(error: AtollError) -> list[Header]:
                 (b"retry-after", b"%d" % wait_s),
                 (b"retry-after-ms", b"%d" % error.retry_after_ms),
             ]
-        case UnavailableError():
+        case QuotaReachedError() | UnavailableError():
             return [(b"retry-after", b"%d" % error.retry_after_s)]
         case _:
             return []

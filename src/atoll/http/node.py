@@ -10,8 +10,10 @@ from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
 from atoll.http.peer import Admission
+from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.upstream import Upstream
+from atoll.usage.meter import Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,5 +38,9 @@ class Node:
     """The credentials of nodes, where they are looked after: at central."""
     is_private: bool = False
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
+    metering: Metering | None = None
+    """What was used by all, where it is added up: at central."""
+    meter: Meter | None = None
+    """Where it counts what users do; `None` to count nothing."""
     access_log: bool = True
     """Whether every request leaves a line in the log."""

@@ -52,6 +52,7 @@ from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
+from atoll.http.v1_usage import QUOTAS_PATH, USAGE_PATH, V1Usage
 from atoll.http.values import (
     Values,
     headers_of_write,
@@ -118,6 +119,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "condition_failed": 412,
     "limit_reached": 429,
     "rewrite_too_soon": 429,
+    "quota_reached": 429,
     "too_many_namespaces": 403,
     "unavailable": 503,
     "not_arrived": 503,
@@ -181,6 +183,7 @@ class V1:
         self._node = node
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
+        self._usage = V1Usage(node, bodies)
         self._values = Values(node, bodies, FACE_V1)
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
@@ -209,6 +212,8 @@ class V1:
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
+        if request.path in {USAGE_PATH, QUOTAS_PATH}:
+            return await self._usage.answer(request)
         methods = self._route(request)
         method = "GET" if request.method == "HEAD" else request.method
         operation = methods.get(method)

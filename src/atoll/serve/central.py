@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.central import Central, CentralSettings
@@ -20,7 +21,10 @@ from atoll.config import Config
 from atoll.core.errors import StoreError, StoreNotFoundError
 from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
+from atoll.http.usage_metrics import UsageMetrics
+from atoll.metering import Metering
 from atoll.nodes import Nodes
+from atoll.serve.counting import books_of, counting, courier_of, preparing
 from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
 from atoll.store import sqlite
 from atoll.store.sqlite import SqliteStore
@@ -127,6 +131,17 @@ async def serve(
     """
     config = node.config
     rotate = asyncio.Event()
+    books = await asyncio.to_thread(books_of, config)
+    metering = Metering(
+        node.central,
+        node.accounts,
+        clock=node.clock,
+        stored=lambda name: node.store.usage(name, now_us=node.central.now_us()),
+        books=books,
+        courier=await courier_of(config.data, CENTRAL_NAME, node.central.write),
+    )
+    registry = CollectorRegistry()
+    UsageMetrics(metering, registry)
 
     def make(ready: Callable[[], bool]) -> App:
         return create_app(
@@ -140,22 +155,28 @@ async def serve(
                 ready=ready,
                 peers=node.nodes,
                 nodes=node.nodes,
+                metering=metering,
+                meter=meter,
+                registry=registry,
                 access_log=config.access_log,
             )
         )
 
-    await serve_app(
-        config,
-        make,
-        announce=announce,
-        clock=node.clock,
-        upkeep=(
-            Upkeep(name="sweep", work=node.central.sweep_forever),
-            Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
-            *beside,
-        ),
-        on_signal=lambda _: rotate.set(),
-    )
+    async with counting(config.data) as meter:
+        await serve_app(
+            config,
+            make,
+            announce=announce,
+            clock=node.clock,
+            upkeep=(
+                Upkeep(name="sweep", work=node.central.sweep_forever),
+                Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
+                Upkeep(name="metering", work=lambda: metering.run(config.usage_interval_s)),
+                preparing(meter, node.clock),
+                *beside,
+            ),
+            on_signal=lambda _: rotate.set(),
+        )
 
 
 async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ them all, and again when they die.
       cache/             what is held; may be thrown away
       journal            what central has not acknowledged
       readers/           what readers read lately, and counted
+      usage/             what was counted of requests and not delivered yet
       node.credential    what the location shows its upstream, if no setting says
 """
 
@@ -42,6 +43,7 @@ from atoll.location.reader import Reader
 from atoll.nodes import Nodes
 from atoll.peer.client import PeerClient
 from atoll.registry import check_name
+from atoll.serve.counting import counting, courier_of, preparing
 from atoll.serve.server import (
     FOLDER_MODE,
     Upkeep,
@@ -54,6 +56,7 @@ from atoll.serve.server import (
 from atoll.serve.sockets import socket_path
 from atoll.serve.supervisor import ALIVE_S, Role, Supervisor, sign_of_life
 from atoll.upstream import Upstream
+from atoll.usage.meter import Meter
 
 OWNER_ONLY: Final = 0o600
 
@@ -245,6 +248,7 @@ def _app(
     upstream: Upstream,
     central_us: Callable[[], int | None],
     *,
+    meter: Meter,
     ready: Callable[[], bool],
 ) -> App:
     """Make what answers users, and the locations below."""
@@ -272,6 +276,7 @@ def _app(
                 random_bytes=os.urandom,
                 grace_s=config.credential_grace_s,
             ),
+            meter=meter,
             access_log=config.access_log,
         )
     )
@@ -324,14 +329,17 @@ async def serve_alone(
             sign_of_life(part.alive_fd)
         announce(url)
 
-    async with kept(site) as keeper:
+    async with kept(site) as keeper, counting(site.folder) as meter:
+        central_us = keeper.knowledge.time.central_us
         await serve_app(
             site.config,
-            lambda ready: _app(site, keeper, keeper.knowledge.time.central_us, ready=ready),
+            lambda ready: _app(site, keeper, central_us, meter=meter, ready=ready),
             announce=answering,
             clock=SystemClock(),
             upkeep=(
                 Upkeep(name="keeper", work=keeper.run, is_vital=True),
+                await _delivering(site, keeper),
+                preparing(meter, SystemClock()),
                 *(() if part is None else (_living(part),)),
             ),
             listener=listener,
@@ -355,6 +363,7 @@ async def serve_keeper(site: Site, part: Part) -> None:
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
                     Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    await _delivering(site, keeper),
                     _living(part),
                 ),
                 listener=listener,
@@ -379,14 +388,15 @@ async def serve_reader(site: Site, part: Part) -> None:
     )
     listener = socket.socket(fileno=part.listen_fd)
     try:
-        await serve_app(
-            site.config,
-            lambda ready: _app(site, reader, reader.central_us, ready=ready),
-            announce=lambda _: sign_of_life(part.alive_fd),
-            clock=SystemClock(),
-            upkeep=(_living(part),),
-            listener=listener,
-        )
+        async with counting(site.folder) as meter:
+            await serve_app(
+                site.config,
+                lambda ready: _app(site, reader, reader.central_us, meter=meter, ready=ready),
+                announce=lambda _: sign_of_life(part.alive_fd),
+                clock=SystemClock(),
+                upkeep=(_living(part), preparing(meter, SystemClock())),
+                listener=listener,
+            )
     finally:
         listener.close()
         mapping.close()
@@ -441,6 +451,14 @@ def _living(part: Part) -> Upkeep:
             sign_of_life(part.alive_fd)
 
     return Upkeep(name="alive", work=show_forever, is_vital=True)
+
+
+async def _delivering(site: Site, keeper: Keeper) -> Upkeep:
+    """Return the work of delivering to central what was counted here."""
+    courier = await courier_of(site.folder, site.name, keeper.write)
+    interval_s = site.config.usage_interval_s
+    clock = SystemClock()
+    return Upkeep(name="deliver", work=lambda: courier.deliver_forever(clock, interval_s))
 
 
 async def _collect_forever(site: Site, keeper: Keeper) -> None:

@@ -13,7 +13,7 @@ UTC, numbered since the Unix epoch.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, TypeVar
@@ -34,7 +34,7 @@ from atoll.core.model import (
 from atoll.store.protocol import Usage
 from atoll.upstream import Upstream
 from atoll.usage.collector import BATCH_PREFIX, Delivery
-from atoll.usage.counts import HOURS_PER_DAY, Operation, hour_of, merged, operations_in
+from atoll.usage.counts import HOURS_PER_DAY, Counts, hour_of, merged, operations_in
 from atoll.usage.prices import Meter
 from atoll.usage.statement import Used, day_number, days_in
 
@@ -50,6 +50,7 @@ S_PER_HOUR: Final = 3600
 HOURS_KEPT_S: Final = 40 * HOURS_PER_DAY * S_PER_HOUR
 DAYS_KEPT_S: Final = 800 * HOURS_PER_DAY * S_PER_HOUR
 
+DAYS_REMEMBERED_MAX: Final = 10_000
 LOOK_BACK_DAYS: Final = 31
 """How far back a sample is looked for that still holds, had central not run for so long."""
 
@@ -117,6 +118,7 @@ class Ledger:
         self._owned = owned
         self._stored = stored
         self._folding = asyncio.Lock()
+        self._days: dict[tuple[str, int], dict[str, Mapping[Meter, int]]] = {}
         self.totals: dict[tuple[str, str, str, str], dict[int, int]] = {}
         """What was added up since this process began, by account, namespace, node and face."""
 
@@ -168,6 +170,10 @@ class Ledger:
             faces[face] = merged(rows)
         mutations += await self._added(fresh)
         await self._upstream.write(Batch(namespace=USAGE_NAMESPACE, mutations=mutations))
+        for when, account, *_ in added:
+            kind, number = when.split("/")
+            if kind == "day":
+                self._days.pop((account, int(number)), None)
         for of, rows in sums.items():
             self.totals[of] = merged((self.totals.get(of, {}), *rows))
 
@@ -254,6 +260,21 @@ class Ledger:
         """Return what was counted on some days."""
         return await self._counted("day", account, days, namespace)
 
+    async def operations(self, account: str, day: int) -> Mapping[str, Mapping[Meter, int]]:
+        """Return how many operations were counted on a day, by namespace; remembered."""
+        known = self._days.get((account, day))
+        if known is not None:
+            return known
+        async with self._folding:  # What is read here must not be remembered past a fold.
+            rows: dict[str, list[dict[int, int]]] = {}
+            for one in await self.by_day(account, (day,)):
+                rows.setdefault(one.namespace, []).append(one.counts)
+            found = {namespace: meters_in(merged(of)) for namespace, of in rows.items()}
+            if len(self._days) >= DAYS_REMEMBERED_MAX:
+                self._days.clear()
+            self._days[account, day] = found
+        return found
+
     async def by_hour(
         self, account: str, hours: Iterable[int], *, namespace: str | None = None
     ) -> list[Counted]:
@@ -328,12 +349,10 @@ class Ledger:
         """Return what a statement of a month is made of."""
         first = day_number(month)
         days = range(first, first + days_in(month))
-        operations: dict[int, dict[Meter, int]] = {}
+        rows: dict[int, list[dict[int, int]]] = {}
         for counted in await self.by_day(account, days, namespace=namespace):
-            of_day = operations.setdefault(counted.at - first + 1, {})
-            for operation, number in operations_in(counted.counts).items():
-                meter = METER_OF[operation]
-                of_day[meter] = of_day.get(meter, 0) + number
+            rows.setdefault(counted.at - first + 1, []).append(counted.counts)
+        operations = {day: meters_in(merged(of)) for day, of in rows.items()}
         by_hour: dict[int, int] = {}
         for one in await self.stored(account, days, namespace=namespace):
             by_hour[one.hour] = by_hour.get(one.hour, 0) + one.bytes
@@ -360,4 +379,6 @@ class Ledger:
                 return items
 
 
-METER_OF: Final = {operation: Meter(operation.value) for operation in Operation}
+def meters_in(counts: Counts) -> Mapping[Meter, int]:
+    """Return how many operations are counted, by what they are charged as."""
+    return {Meter(operation.value): n for operation, n in operations_in(counts).items()}

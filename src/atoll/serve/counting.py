@@ -1,0 +1,69 @@
+"""Counting on a node: where the files are, and who looks after them."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from atoll.clock import Clock
+from atoll.config import Config
+from atoll.core.errors import ConfigError, ParameterInvalidError
+from atoll.serve.server import Upkeep
+from atoll.usage.collector import COUNTS_NAME, Collector, Courier, Write
+from atoll.usage.meter import Meter
+from atoll.usage.prices import FILE_BYTES_MAX, PriceBook, decode_books
+
+USAGE_NAME: Final = "usage"
+
+
+@asynccontextmanager
+async def counting(folder: Path) -> AsyncGenerator[Meter]:
+    """Count in the usage folder of a node for as long as the block lasts.
+
+    Args:
+        folder: The node's own.
+    """
+    meter = await asyncio.to_thread(Meter, folder / USAGE_NAME / COUNTS_NAME)
+    try:
+        yield meter
+    finally:
+        meter.close()
+
+
+async def courier_of(folder: Path, node: str, write: Write) -> Courier:
+    """Return what delivers a node's counts. One process of the node has it.
+
+    Args:
+        folder: The node's own.
+        node: Its name.
+        write: Reaches central, or is central's.
+    """
+    collector = await asyncio.to_thread(
+        lambda: Collector(folder / USAGE_NAME, node=node, random_bytes=os.urandom)
+    )
+    return Courier(collector, write)
+
+
+def preparing(meter: Meter, clock: Clock) -> Upkeep:
+    """Return the work of having a file ready to count in."""
+    return Upkeep(name="count", work=lambda: meter.prepare_forever(clock))
+
+
+def books_of(config: Config) -> tuple[PriceBook, ...]:
+    """Return the operator's own price lists.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds none.
+    """
+    path = config.prices
+    if path is None:
+        return ()
+    try:
+        with path.open("rb") as file:
+            return decode_books(file.read(FILE_BYTES_MAX))
+    except (OSError, ParameterInvalidError) as error:
+        raise ConfigError(
+            name="prices", given=str(path), rule=str(error), origin="in effect"
+        ) from error
