@@ -4,6 +4,7 @@ HTTP libraries mend what they send: they encode, fold and complete. The client h
 so a test can ask for `a/../b` or break off in the middle of a body.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from atoll.central import Central
 from atoll.core.limits import Limits
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
+from atoll.usage.collector import Collector, Courier
+from atoll.usage.meter import Meter
 from tests.support.clock import ManualClock
 from tests.support.rng import seeded_bytes
 
@@ -102,6 +106,7 @@ class Site:
         upstream: Callable[[Upstream], Upstream] = lambda central: central,
         open_spool: Callable[[], SpoolFile] | None = None,
         ready: Callable[[], bool] = lambda: True,
+        metered: bool = True,
     ) -> Self:
         """Start one.
 
@@ -111,14 +116,27 @@ class Site:
             upstream: Puts something between the faces and central.
             open_spool: Opens what large bodies wait in.
             ready: What `/readyz` says.
+            metered: Whether it counts, in a folder beside the bodies.
         """
         limits = limits or Limits()
         clock = ManualClock()
-        central = Central(MemoryStore(incarnation=7), clock=clock, limits=limits)
+        store = MemoryStore(incarnation=7)
+        central = Central(store, clock=clock, limits=limits)
         accounts = Accounts(central, limits=limits, clock=clock, random_bytes=seeded_bytes())
         account = await accounts.create_account("first")
         namespace = await accounts.create_namespace(account.id, "things")
         _, secret = await accounts.create_token(account.id, name="t", permission=Permission.ADMIN)
+        courier = meter = None
+        if metered:
+            collector, meter = await asyncio.to_thread(_counting, spool_dir / "usage")
+            courier = Courier(collector, central.write)
+        metering = Metering(
+            central,
+            accounts,
+            clock=clock,
+            stored=lambda name: store.usage(name, now_us=clock.now_us()),
+            courier=courier,
+        )
         node = Node(
             upstream=upstream(central),
             accounts=accounts,
@@ -128,6 +146,8 @@ class Site:
             spool_dir=spool_dir,
             ready=ready,
             nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
+            metering=metering,
+            meter=meter,
             access_log=False,
         )
         return cls(
@@ -187,6 +207,9 @@ class Site:
             as_nobody: Whether to leave the site's own headers out.
             cut: Whether the connection ends before the body does.
         """
+        if self.node.meter is not None:
+            # A server does so beside its requests, whose clock does not leap.
+            await asyncio.to_thread(self.node.meter.prepare)
         pieces = [body] if isinstance(body, bytes) else list(body)
         return await call(
             self.app,
@@ -243,6 +266,12 @@ class Site:
     async def keys(self) -> list[str]:
         """Return the names of all keys, of which there must be few."""
         return [row["name"] for row in (await self.ask("GET", f"{self.home}/keys")).result]
+
+
+def _counting(folder: Path) -> tuple[Collector, Meter]:
+    """Make what counts, where files may be touched."""
+    collector = Collector(folder, node="central", random_bytes=seeded_bytes())
+    return collector, Meter(collector.counts)
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
