@@ -16,6 +16,7 @@ from starlette.types import Message, Receive
 from atoll.accounts import Account, Accounts, Namespace
 from atoll.central import Central
 from atoll.core.limits import Limits
+from atoll.http.analytics import Analytics
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
 from atoll.metering import Metering
@@ -147,6 +148,7 @@ class Site:
             ready=ready,
             nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
             metering=metering,
+            analytics=Analytics(metering, accounts),
             meter=meter,
             access_log=False,
         )

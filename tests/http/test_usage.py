@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll.central import Central
 from atoll.core.model import Batch, Identity, Mutation
 from atoll.http.metered import TALLY
 from atoll.principal import EVERY_ACCOUNT, Permission
@@ -105,8 +106,9 @@ async def test_an_expiration_counts_as_nothing(site: Site) -> None:
     await site.put("a", b"1", "?expiration_ttl=60")
     site.clock.advance(61)
     await site.get("a")
-    upstream = site.accounts._upstream  # noqa: SLF001 - central itself, which sweeps
-    await upstream.sweep()  # type: ignore[attr-defined]
+    central = site.node.upstream
+    assert isinstance(central, Central)
+    await central.sweep()
     await site.get("a")
 
     assert await counted(site) == {("rest", "write"): 1, ("rest", "miss_missing"): 2}
@@ -179,9 +181,10 @@ async def test_stored_bytes_are_gb_months(tmp_path: Path) -> None:
     await site.put("k", b"x" * 999_999)
     await metering.ledger.sample()
     site.clock.advance(3600)
-    for _ in range(2):
-        told = await usage(site)
-    storage = told["lines"][0]
+    await usage(site)
+
+    storage: dict[str, str] = (await usage(site))["lines"][0]
+
     assert (storage["name"], storage["unit"]) == ("storage", "GB-month")
     assert storage["quantity"] == f"{2 * 10**6 / 10**9 / 744:.6f}"
 
@@ -326,7 +329,7 @@ async def test_a_write_that_was_accepted_is_delivered(site: Site) -> None:
     await site.ask_json("PUT", "/v1/quotas", {"quotas": [quota]})
     assert (await site.ask("PUT", site.value("k"), body=b"1")).status == 429
 
-    written = await site.accounts._upstream.write(  # noqa: SLF001 - central, as peers reach it
+    written = await site.node.upstream.write(
         Batch(
             namespace=site.namespace.id,
             mutations=(Mutation(key="k", value=b"1"),),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -12,8 +13,21 @@ from atoll.core.limits import Limits
 from atoll.http.peer import Admission
 from atoll.metering import Metering
 from atoll.nodes import Nodes
+from atoll.principal import Principal
 from atoll.upstream import Upstream
 from atoll.usage.meter import Meter
+
+
+class Queries(Protocol):
+    """Answers queries about what was done and stored."""
+
+    async def answer(self, body: bytes, principal: Principal) -> bytes:
+        """Answer a request's body with a response's.
+
+        Raises:
+            BodyInvalidError: It is no request.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +54,8 @@ class Node:
     """Whether it serves nodes alone, and no users: a keeper behind its readers."""
     metering: Metering | None = None
     """What was used by all, where it is added up: at central."""
+    analytics: Queries | None = None
+    """Answers GraphQL: at central."""
     meter: Meter | None = None
     """Where it counts what users do; `None` to count nothing."""
     access_log: bool = True

@@ -207,6 +207,7 @@ def _routes(keys: RestKeys, accounts: RestAccounts, usage: V1Usage) -> Mapping[s
         "/memberships": {
             "GET": Operation("list memberships", Reach.CALLER, READ, accounts.list_memberships)
         },
+        "/graphql": {"POST": Operation("graphql", Reach.CALLER, READ, usage.graphql)},
         "/user": {"GET": Operation("get user", Reach.CALLER, READ, accounts.user)},
         "/user/tokens/verify": {"GET": verify},
     }

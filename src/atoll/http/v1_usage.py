@@ -84,6 +84,17 @@ class V1Usage:
         """Answer with the statement in REST's envelope."""
         return succeed(await self._statement(request, principal, request.account))
 
+    async def graphql(self, request: Request, principal: Principal) -> Answer:
+        """Answer a query with what it asks for, in GraphQL's form.
+
+        Raises:
+            CentralOnlyError: This node does not know.
+        """
+        if self._node.analytics is None:
+            raise CentralOnlyError(location=self._node.name)
+        async with self._bodies.whole(request, bytes_max=BODY_BYTES_MAX) as raw:
+            return json_answer(await self._node.analytics.answer(raw, principal))
+
     async def _statement(self, request: Request, principal: Principal, account: str) -> Statement:
         metering = self._metering()
         namespace = request.query.get("namespace")

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -140,6 +141,8 @@ async def serve(
         books=books,
         courier=await courier_of(config.data, CENTRAL_NAME, node.central.write),
     )
+    # It takes a good part of a second, which commands that never serve should not wait for.
+    queries = await asyncio.to_thread(import_module, "atoll.http.analytics")
     registry = CollectorRegistry()
     UsageMetrics(metering, registry)
 
@@ -156,6 +159,7 @@ async def serve(
                 peers=node.nodes,
                 nodes=node.nodes,
                 metering=metering,
+                analytics=queries.Analytics(metering, node.accounts),
                 meter=meter,
                 registry=registry,
                 access_log=config.access_log,
