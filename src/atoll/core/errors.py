@@ -16,7 +16,7 @@
         ForbiddenError               credentials that do not reach this far
         ConditionFailedError         If-Match or If-None-Match did not hold
         LimitReachedError            allowed in itself, but too much of it
-            RewriteTooSoonError, TooManyNamespacesError
+            RewriteTooSoonError, TooManyNamespacesError, and that of `core.quota_errors`
         UnavailableError             cannot be answered now; later it may
             NotArrivedError, DeadlinePassedError, OutcomeForgottenError, PositionTooOldError
             StoppingError, and those of `core.location_errors`
@@ -397,25 +397,6 @@ class RewriteTooSoonError(LimitReachedError):
         self.interval_ms = interval_ms
         super().__init__(
             f"one write to the same key per {interval_ms} ms; try again in {retry_after_ms} ms"
-        )
-
-
-class QuotaReachedError(LimitReachedError):
-    """A hard quota of the account or the namespace is used up."""
-
-    code = "quota_reached"
-
-    def __init__(
-        self, *, meter: str, limit: int, period: str, ends_s: int, retry_after_s: int
-    ) -> None:
-        self.meter = meter
-        self.limit = limit
-        self.period = period
-        self.ends_s = ends_s
-        self.retry_after_s = retry_after_s
-        super().__init__(
-            f"the quota of {limit} ({meter}) in a {period} is used up;"
-            f" it begins anew in {retry_after_s} s"
         )
 
 

@@ -21,12 +21,12 @@ from atoll.core.errors import (
     KeyEncodingError,
     MethodNotAllowedError,
     ParameterInvalidError,
-    QuotaReachedError,
     RewriteTooSoonError,
     UnauthenticatedError,
     UnavailableError,
 )
 from atoll.core.model import AtLeast, LargeValue, parse_at_least
+from atoll.core.quota_errors import QuotaReachedError
 from atoll.core.version import Version
 from atoll.namespace_rules import NamespaceRules
 

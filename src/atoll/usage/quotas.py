@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from atoll.core.errors import BodyInvalidError, QuotaReachedError
+from atoll.core.errors import BodyInvalidError
+from atoll.core.quota_errors import QuotaReachedError
 from atoll.usage.counts import Operation
 from atoll.usage.prices import Meter, Period
 
