@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import bulk, machine, pages, puts, stream
+from bench import bulk, machine, pages, propagation, puts, stream
 from bench.plan import Plan
 from bench.process import BenchError
 from bench.report import RESULTS, Part, as_json, markdown, save
@@ -20,6 +20,7 @@ PARTS: Final[Mapping[str, Callable[[Plan, Path], Part]]] = {
     "puts": puts.measure,
     "pages": pages.measure,
     "stream": stream.measure,
+    "propagation": propagation.measure,
 }
 ROUNDS: Final = 5
 PATIENCE_SECONDS: Final = 10.0

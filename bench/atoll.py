@@ -93,7 +93,11 @@ class Client:
 
 @contextlib.contextmanager
 def running(
-    data: Path, *, core: int | None = None, settings: Mapping[str, str] | None = None
+    data: Path,
+    *,
+    core: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    locations: str = "none",
 ) -> Generator[Atoll]:
     """Run `atoll dev` on a data folder, new or filled before, until the block ends.
 
@@ -101,11 +105,12 @@ def running(
         data: The folder.
         core: The only core it may use.
         settings: As environment variables.
+        locations: Those beside central.
     """
     data.mkdir(exist_ok=True)
     told = data / "dev.json"
     process = Process(
-        [str(PROGRAM), "dev", "--locations", "none"],
+        [str(PROGRAM), "dev", "--locations", locations],
         log=data.parent / f"{data.name}.log",
         core=core,
         env={"ATOLL_DATA": str(data), "ATOLL_PORT": "0", **(settings or {})},

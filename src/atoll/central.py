@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from atoll.accounts import DROPPED_PREFIX
-from atoll.clock import Clock
+from atoll.clock import Clock, SteadyTime
 from atoll.core import rules
 from atoll.core.errors import (
     DeadlinePassedError,
@@ -55,6 +55,7 @@ from atoll.core.session import (
 )
 from atoll.core.version import (
     CENTRAL_NODE,
+    NO_VERSION,
     HybridClock,
     Version,
     Versions,
@@ -133,15 +134,14 @@ class Central:
         self._told_at = store.position
         # What was said before a restart is said again, so nothing of this is stored.
         self._journals_empty_us: dict[str, int] = {}
-        self._now_us_last = micros_of(store.last_version)
+        self._time = SteadyTime(clock, floor_us=micros_of(store.last_version))
 
     def now_us(self) -> int:
-        """Return central time: the wall clock, but it stands still rather than go back.
+        """Return central time: the wall clock, but it never goes back.
 
-        So what was once judged expired never lives again.
+        So what was once judged expired never lives again, and no location is ever ahead of it.
         """
-        self._now_us_last = max(self._now_us_last, self._clock.now_us())
-        return self._now_us_last
+        return self._time.now_us()
 
     @property
     def position(self) -> Position:
@@ -168,7 +168,29 @@ class Central:
         await self._require_delivered(request.at_least)
         found = await self._store.get(request.namespace, request.keys)
         _require_arrived(request.at_least, found.position)
-        return [self._reading(entry, found.position) for entry in found.entries]
+        readings = [self._reading(entry, found.position) for entry in found.entries]
+        await self._outlive(found.entries, readings)
+        return readings
+
+    async def _outlive(self, entries: Sequence[Entry | None], readings: Sequence[Reading]) -> None:
+        """Make durable that it is past an expiration before anybody is told that it is.
+
+        Else a restart with a clock that was set back would show again what had expired. Where the
+        disk is full that is not possible, and the answer is given all the same.
+        """
+        saved_us = micros_of(self._store.last_version)
+        told = zip(entries, readings, strict=True)
+        expired = (entry for entry, reading in told if entry is not None and reading.entry is None)
+        if any((entry.expiration or 0) * US_PER_S > saved_us for entry in expired):
+            with contextlib.suppress(StoreError):
+                await self._store.sweep(
+                    SweepOrder(
+                        now_us=self.now_us(),
+                        tombstones_below=NO_VERSION,
+                        outcomes_before_us=0,
+                        log_rows_max=self._settings.log_rows_max,
+                    )
+                )
 
     async def list(self, query: ListQuery) -> Page:
         """See `Upstream`."""

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 NS_PER_US: Final = 1_000
 NS_PER_MS: Final = 1_000_000
+US_PER_MS: Final = 1_000
 
 # CLOCK_MONOTONIC stands still on Linux while the machine sleeps, and an age that ignores a
 # night of sleep is a lie. On macOS clock_gettime(CLOCK_MONOTONIC) does count sleep.
@@ -42,3 +43,28 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock`."""
         await asyncio.sleep(seconds)  # noqa: TID251 - the one place that waits
+
+
+class SteadyTime:
+    """A wall clock that never goes back, and stands still for nobody.
+
+    While the wall clock is behind what it said before, time goes on by the elapsed clock. So
+    whoever was told the time and goes on by a clock of their own is never ahead of it.
+    """
+
+    def __init__(self, clock: Clock, *, floor_us: int = 0) -> None:
+        """Read `clock`, and begin no earlier than `floor_us`."""
+        self._clock = clock
+        self._from_us = max(floor_us, clock.now_us())
+        self._from_ms = clock.elapsed_ms()
+        self._last_us = self._from_us
+
+    def now_us(self) -> int:
+        """Return microseconds since the Unix epoch."""
+        wall_us, elapsed_ms = self._clock.now_us(), self._clock.elapsed_ms()
+        # Less a millisecond, in which the elapsed clock may have been read late.
+        reckoned_us = self._from_us + max(0, elapsed_ms - self._from_ms - 1) * US_PER_MS
+        if wall_us >= reckoned_us:
+            self._from_us, self._from_ms = wall_us, elapsed_ms
+        self._last_us = max(self._last_us, wall_us, reckoned_us)
+        return self._last_us

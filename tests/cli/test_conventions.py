@@ -36,6 +36,7 @@ COMMANDS = [
     "bulk delete",
     "export",
     "import",
+    "watch",
     "account create",
     "account list",
     "token create",
@@ -57,6 +58,8 @@ COMMANDS = [
     "seal rotate",
     "config",
     "simulate",
+    "worker config",
+    "worker run",
 ]
 
 

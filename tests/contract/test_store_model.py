@@ -40,7 +40,7 @@ from atoll.core.model import (
     Presence,
     Written,
 )
-from atoll.core.version import Version, Versions
+from atoll.core.version import CENTRAL_NODE, Version, Versions, version_at
 from atoll.store.memory import MemoryStore
 from atoll.store.protocol import Store
 from atoll.store.sqlite import Access, SqliteStore
@@ -209,6 +209,8 @@ class Model:
         }
         for at, row in list(self.rows.items()):
             if row.dead(now_s):
+                if row.value is not None:
+                    self.largest = max(self.largest, version_at(now_s * 1_000_000, CENTRAL_NODE))
                 self.rows[at] = Row(row.version, None, None, None)
                 if row.version < below:
                     del self.rows[at]

@@ -9,7 +9,7 @@ from atoll.core.model import (
     OutcomeKind,
     Position,
 )
-from atoll.core.version import NO_VERSION
+from atoll.core.version import CENTRAL_NODE, NO_VERSION, version_at
 from atoll.store.protocol import Store, Swept
 from tests.contract.tools import (
     LAST,
@@ -167,6 +167,7 @@ class UpkeepContract:
         swept = await store.sweep(order())
 
         assert swept == Swept(expired=1)
+        assert store.last_version == version_at(NOW_US, CENTRAL_NODE)
         entry = await read(store, "k")
         assert entry is not None
         assert (entry.value, entry.metadata, entry.expiration, entry.version) == (

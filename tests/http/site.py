@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from starlette.types import Message, Receive
 
 from atoll.accounts import Account, Accounts, Namespace
-from atoll.central import Central
+from atoll.central import Central, CentralSettings
 from atoll.core.limits import Limits
 from atoll.http.analytics import Analytics
 from atoll.http.app import App, Node, create_app
@@ -107,6 +107,7 @@ class Site:
         upstream: Callable[[Upstream], Upstream] = lambda central: central,
         open_spool: Callable[[], SpoolFile] | None = None,
         ready: Callable[[], bool] = lambda: True,
+        settings: CentralSettings | None = None,
         metered: bool = True,
     ) -> Self:
         """Start one.
@@ -117,12 +118,13 @@ class Site:
             upstream: Puts something between the faces and central.
             open_spool: Opens what large bodies wait in.
             ready: What `/readyz` says.
+            settings: Central's.
             metered: Whether it counts, in a folder beside the bodies.
         """
         limits = limits or Limits()
         clock = ManualClock()
         store = MemoryStore(incarnation=7)
-        central = Central(store, clock=clock, limits=limits)
+        central = Central(store, clock=clock, limits=limits, settings=settings)
         accounts = Accounts(central, limits=limits, clock=clock, random_bytes=seeded_bytes())
         account = await accounts.create_account("first")
         namespace = await accounts.create_namespace(account.id, "things")
@@ -319,7 +321,8 @@ async def call(app: App, scope: dict[str, Any], receive: Receive) -> Reply:
     assert not bodies[-1].get("more_body", False), "the answer has no end"
     headers = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
     body = b"".join(message["body"] for message in bodies)
-    if scope["method"] != "HEAD" and start["status"] != 304:
+    endless = headers.get("content-type") == "text/event-stream"
+    if scope["method"] != "HEAD" and start["status"] != 304 and not endless:
         assert int(headers["content-length"]) == len(body)
     return Reply(status=start["status"], headers=headers, body=body, pieces=len(bodies))
 

@@ -124,6 +124,7 @@ class Place:
         self.wire = Wire(upstream)
         self.journal = MemoryJournal()
         self.boot = "first boot"
+        self.upstream_name = "the first"
         self._disk = disk
         self.cache: MemoryCache | LmdbCache = self._opened_cache()
         self.keeper = self.made()
@@ -139,6 +140,7 @@ class Place:
             clock=self.clock,
             boot=self.boot,
             limits=Limits(),
+            upstream_name=self.upstream_name,
         )
 
     def start(self) -> None:
@@ -172,6 +174,8 @@ class Place:
     async def restart(self, *, cache_lost: bool = False, rebooted: bool = False) -> None:
         """End it and start it again over the same disk."""
         await self.stop()
+        if rebooted and not cache_lost:
+            beside(self.keeper.close)
         self._closed_cache(lost=cache_lost)
         if rebooted:
             self.boot += ", and again"

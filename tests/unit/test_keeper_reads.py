@@ -9,7 +9,7 @@ import pytest
 
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError
-from atoll.core.model import CacheStatus, Entry, ListQuery, Position
+from atoll.core.model import Batch, CacheStatus, Entry, ListQuery, Mutation, Position
 from atoll.core.session import Changed, Downward, Echo, Hello, StartedOver, Subscribed, Upward
 from atoll.core.version import Version
 from atoll.upstream import Upstream
@@ -247,6 +247,20 @@ async def test_after_a_reboot_nobody_knows_how_old_it_is() -> None:
             await setup.a.read(stale_ms_max=10**9)
 
 
+async def test_what_expired_while_cut_off_is_gone_after_a_reboot() -> None:
+    """Nobody had read it: the time that was reckoned until the machine stopped is kept."""
+    async with Setup() as setup:
+        mutation = Mutation(key="k", value=b"1", expiration=int(setup.clock.now_s) + 60)
+        await setup.central.write(Batch(namespace=NS, mutations=(mutation,)))
+        await setup.a.read()
+        setup.a.wire.cut()
+        await setup.pass_time(62)
+
+        await setup.a.restart(rebooted=True)
+
+        assert value_of(await setup.a.read()) is None
+
+
 async def test_a_machine_that_stood_still_knows_no_age_until_the_next_echo() -> None:
     """The wall clock ran on and the elapsed clock did not."""
     async with Setup() as setup:
@@ -288,13 +302,31 @@ async def test_a_switch_of_the_upstream_keeps_what_is_held() -> None:
         await setup.d.read()
         await setup.pass_time(1)
 
-        setup.d.keeper.switch(setup.b.wire)
+        setup.d.keeper.switch(setup.b.wire, "b")
         assert (await setup.d.read()).order_unknown
         await setup.write(b"2")
         await setup.pass_time(3)
 
         reading = await setup.d.read(age_ms_max=0)
         assert (value_of(reading), reading.order_unknown) == (b"2", False)
+
+
+async def test_a_restart_with_another_upstream_is_a_switch() -> None:
+    """What is held stays; the feed vouches for nothing, and the order is unknown until asked."""
+    async with Setup() as setup:
+        await setup.write(b"1")
+        await setup.d.read()
+        await setup.pass_time(1)
+
+        setup.d.upstream_name = "another"
+        await setup.d.restart()
+        reading = await setup.d.read()
+        assert (value_of(reading), reading.order_unknown) == (b"1", True)
+        await setup.pass_time(3)
+
+        assert not (await setup.d.read(age_ms_max=0)).order_unknown
+        await setup.d.restart()
+        assert not (await setup.d.read()).order_unknown
 
 
 async def test_a_switch_leaves_nobody_waiting() -> None:
@@ -313,7 +345,7 @@ async def test_a_switch_leaves_nobody_waiting() -> None:
         await setup.settle()
         assert not behind.done()
 
-        setup.d.keeper.switch(setup.b.wire)
+        setup.d.keeper.switch(setup.b.wire, "b")
         await setup.pass_time(0.1)
 
         assert value_of(await behind) == b"1"

@@ -7,6 +7,7 @@ import pytest
 from atoll.core.errors import ParameterInvalidError, StoreError
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import (
+    Entry,
     Include,
     JournalToken,
     ListQuery,
@@ -100,21 +101,29 @@ def test_that_it_stood_still_is_noticed_across_a_restart() -> None:
     assert after.trusted(before_ms) == NEVER
 
 
+def entry_of(key: str, value: bytes | None = b"v") -> Entry:
+    """Make an entry."""
+    return Entry(key=key, version=Version(1), value=value, metadata=b"{}")
+
+
 def test_changes_are_remembered_as_far_back_as_is_said() -> None:
-    """Of one key the last; and the floor rises with what is forgotten."""
+    """Of one key the last, without its value; and the floor rises with what is forgotten."""
     recent = RecentChanges(2)
     recent.start_over(10)
-    recent.note(NS, "a", sequence=11, version=Version(1))
-    recent.note(NS, "b", sequence=12, version=Version(2))
-    recent.note(NS, "a", sequence=13, version=Version(3))
+    recent.note(NS, entry_of("a"), sequence=11)
+    recent.note(NS, entry_of("b"), sequence=12)
+    recent.note(NS, entry_of("a"), sequence=13)
     assert recent.floor == 10
 
-    recent.note(NS, "c", sequence=14, version=Version(4))
+    recent.note(NS, entry_of("c", None), sequence=14)
 
     assert recent.floor == 12
     assert recent.changed_after(NS, "a", 12)
     assert not recent.changed_after(NS, "a", 13)
-    assert [row[1:3] for row in recent.after(13)] == [("c", 14)]
+    assert [entry for _, entry in recent.after(12)] == [
+        Entry(key="a", version=Version(1), value=b"", metadata=b"{}", sequence=13),
+        Entry(key="c", version=Version(1), value=None, metadata=b"{}", sequence=14),
+    ]
 
 
 class Silent(Setup):

@@ -95,7 +95,30 @@ class Api:
             RemoteError: There is none, or the server refused.
         """
         path = f"/v1/namespaces/{namespace}/values/{key_path(key)}"
-        request = self._client.build_request("GET", path, headers=self._headers())
+        async with self.stream(path) as response:
+            yield response
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        read_s_max: float | None = None,
+    ) -> AsyncGenerator[httpx.Response]:
+        """Open an answer to read it piece by piece.
+
+        Args:
+            path: Where it is.
+            params: The query.
+            read_s_max: How long to wait for a piece; by default as for any answer.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        request = self._client.build_request("GET", path, params=params, headers=self._headers())
+        if read_s_max is not None:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": read_s_max}
         try:
             response = await self._client.send(request, stream=True)
             try:
@@ -122,6 +145,14 @@ class Api:
         return response
 
     def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.require_token()}"}
+
+    def require_token(self) -> str:
+        """Return who asks.
+
+        Raises:
+            UnauthenticatedError: Nobody said.
+        """
         token = self.target.token
         if token is None:
             raise UnauthenticatedError(
@@ -129,7 +160,7 @@ class Api:
                 " name the data folder of a running `atoll dev` with --data.",
                 missing=True,
             )
-        return {"Authorization": f"Bearer {token}"}
+        return token
 
     # Answers.
 
@@ -265,26 +296,33 @@ class _Refusal(msgspec.Struct, frozen=True):
 async def connected(
     target: Target, *, timeout_s: float, ca_certificate: Path | None
 ) -> AsyncGenerator[Api]:
-    """Open a client for as long as a command runs.
+    """Open a client for as long as a command runs; see `opened_client`."""
+    async with opened_client(
+        target.url, timeout_s=timeout_s, ca_certificate=ca_certificate
+    ) as client:
+        yield Api(client, target)
+
+
+def opened_client(url: str, *, timeout_s: float, ca_certificate: Path | None) -> httpx.AsyncClient:
+    """Make a client of one node.
 
     Args:
-        target: Where requests go.
+        url: Where requests go.
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
     """
-    address = httpx.URL(target.url)
+    address = httpx.URL(url)
     verify: ssl.SSLContext | bool = True
     if address.scheme == "http":
         # Loading the authorities that the system trusts takes longer than most commands.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elif ca_certificate is not None:
         verify = ssl.create_default_context(cafile=ca_certificate)
-    async with httpx.AsyncClient(
-        base_url=target.url,
+    return httpx.AsyncClient(
+        base_url=url,
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
         # A proxy that the environment names is for the outside, not for this machine.
         trust_env=address.host not in LOOPBACK,
         verify=verify,
-    ) as client:
-        yield Api(client, target)
+    )

@@ -20,6 +20,9 @@ from atoll.cli import (
     nodes,
     simulating,
     usage,
+    verifying,
+    watching,
+    worker,
 )
 from atoll.cli.command import PipeClosed
 from atoll.cli.exits import Exit, exit_code
@@ -64,16 +67,19 @@ for group, name, text in (
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 exporting.register(app)
 importing.register(app)
+watching.register(app)
 for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
     (nodes.app, "node", "Nodes: what locations show central."),
     (usage.app, "quota", "Quotas: what an account may use."),
+    (worker.app, "worker", "Workers on workerd, with namespaces as their bindings."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 usage.register(app)
 local.register_upkeep(app)
 simulating.register(app)
+verifying.register(app)
 
 
 def run(args: Sequence[str]) -> int:

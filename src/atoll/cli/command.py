@@ -107,22 +107,28 @@ LOCAL: Final = (_DATA, _CONFIG, _SET, _JSON)
 
 
 def remote(
-    app: typer.Typer, name: str
+    app: typer.Typer, name: str, *, shared: Sequence[inspect.Parameter] = REMOTE
 ) -> Callable[
     [Callable[Concatenate[Session, P], Awaitable[None]]],
     Callable[Concatenate[Session, P], Awaitable[None]],
 ]:
-    """Register a command that talks to a server."""
+    """Register a command that talks to a server.
+
+    Args:
+        app: Where it belongs.
+        name: What it is called.
+        shared: The options that it has besides its own.
+    """
 
     def register(
         function: Callable[Concatenate[Session, P], Awaitable[None]],
     ) -> Callable[Concatenate[Session, P], Awaitable[None]]:
         def run(**given: Any) -> None:  # noqa: ANN401 - typer's
-            out, loaded = _taken(given, REMOTE)
+            out, loaded = _taken(given, shared)
             with quiet_pipes():
                 asyncio.run(_with_session(function, out, loaded, given))
 
-        _register(app, name, function, run, REMOTE)
+        _register(app, name, function, run, shared)
         return function
 
     return register

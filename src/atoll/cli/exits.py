@@ -46,6 +46,7 @@ _BY_STATUS: Final[dict[int, Exit]] = {
     403: Exit.NOT_ALLOWED,
     404: Exit.NOT_FOUND,
     408: Exit.UNAVAILABLE,
+    410: Exit.NOT_FOUND,
     412: Exit.CONDITION_FAILED,
     429: Exit.LIMIT_REACHED,
     502: Exit.UNAVAILABLE,

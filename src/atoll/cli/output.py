@@ -105,10 +105,14 @@ class Out:
         if text and not self.as_json:
             sys.stderr.write(text + "\n")
 
+    def complain(self, text: str) -> None:
+        """Tell what went wrong, while the command goes on."""
+        sys.stderr.write(f"atoll: {text}\n")
+
     def error(self, *, code: str, message: str, facts: dict[str, object] | None = None) -> None:
         """Print why the command failed."""
         if self.as_json:
             document = {"error": {"code": code, "message": message, **(facts or {})}}
             sys.stderr.write(to_json(document) + "\n")
         else:
-            sys.stderr.write(f"atoll: {message}\n")
+            self.complain(message)

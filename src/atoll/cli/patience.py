@@ -26,13 +26,14 @@ async def patiently(request: Callable[[], Awaitable[Result]], *, clock: Clock) -
         try:
             return await request()
         except AtollError as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
         await clock.sleep(min(PAUSE_S_FIRST * 2**attempt, PAUSE_S_MAX))
     return await request()
 
 
-def _may_pass(error: AtollError) -> bool:
+def may_pass(error: AtollError) -> bool:
+    """Whether the same request may succeed later."""
     if isinstance(error, RemoteError):
         return error.status in AGAIN
     return isinstance(error, UnavailableError)

@@ -28,6 +28,7 @@ from atoll.cli.output import Out
 from atoll.config import Config
 from atoll.core.errors import (
     AccountNotFoundError,
+    ConfigError,
     ParameterInvalidError,
     UnauthenticatedError,
 )
@@ -46,7 +47,7 @@ from atoll.serve.location import (
     supervise,
 )
 from atoll.serve.log import configure_log
-from atoll.serve.server import Upkeep, require_safe, run
+from atoll.serve.server import UNIX, Upkeep, require_safe, run
 
 DEV_EMAIL: Final = "dev@atoll.localhost"
 DEV_ACCOUNT: Final = "dev"
@@ -57,12 +58,24 @@ log = structlog.stdlib.get_logger()
 
 
 def run_dev(here: Here, *, locations: str, rtt_ms: str) -> None:
-    """See `atoll dev`."""
+    """See `atoll dev`.
+
+    Raises:
+        ConfigError: It is to listen on a unix socket.
+    """
     with usage():
         names = _names(locations)
         links = _rtt_ms(rtt_ms, names)
     configure_log(here.config)
     require_safe(here.config)
+    if here.config.host.startswith(UNIX):
+        raise ConfigError(
+            name="host",
+            given=here.config.host,
+            rule="`atoll dev` listens on an address; `atoll central` and `atoll location` also"
+            " take unix:PATH",
+            origin="in effect",
+        )
     run(_dev(here, links))
 
 

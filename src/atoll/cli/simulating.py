@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +12,9 @@ from atoll.cli.progress import progress
 
 if TYPE_CHECKING:
     from atoll.simulator.campaign import Campaign
+
+SAID_EVERY: Final = 100
+"""After so many seeds a run that is recorded says in a line how far it is, where no bar can."""
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +40,14 @@ def simulate(
         list[Path] | None,
         typer.Option(help="Add what another run has recorded. Repeatable.", metavar="FILE"),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Run a world of many locations instead, and draw it.", metavar="FOLDER"),
+    ] = None,
+    world: Annotated[bool, typer.Option("--world", help="Draw a map as well.")] = False,
+    locations: Annotated[
+        int, typer.Option(help="How many locations that world has.", min=2, max=300)
+    ] = 175,
 ) -> None:
     """Run whole deployments under faults, and hold every answer to the promises.
 
@@ -45,13 +56,20 @@ def simulate(
     """
     from atoll.simulator.campaign import load, run_campaign  # noqa: PLC0415 - it is large
 
+    if pictures is not None:
+        raise typer.Exit(
+            _draw(here, pictures, seed=first_seed, locations=locations, with_world=world)
+        )
     if trace:
         raise typer.Exit(_trace(first_seed))
     shown = sys.stderr.isatty() and not here.out.as_json
     with progress("seeds", total=seeds, in_bytes=False, shown=shown) as bar:
 
         def show(so_far: "Campaign") -> None:
-            bar(so_far.seeds, f"{so_far.counts['reads']} reads, {so_far.violations} violations")
+            found = f"{so_far.counts['reads']} reads, {so_far.violations} violations"
+            bar(so_far.seeds, found)
+            if record is not None and not shown and so_far.seeds % SAID_EVERY == 0:
+                here.out.note(f"{so_far.seeds} of {seeds} seeds, {found}")
 
         campaign = run_campaign(
             first_seed,
@@ -77,6 +95,25 @@ def _trace(seed: int) -> int:
     lines = [*report.trace, *map(str, report.violations)]
     sys.stdout.write("\n".join(lines) + "\n")
     return Exit.REFUSED if report.violations else Exit.DONE
+
+
+def _draw(here: Here, folder: Path, *, seed: int, locations: int, with_world: bool) -> int:
+    """Run a world over real distances, draw it, and say how fast changes were seen."""
+    from atoll.simulator.globe import simulate_globe  # noqa: PLC0415
+    from atoll.simulator.pictures import draw_all  # noqa: PLC0415
+
+    seen = simulate_globe(seed, locations)
+    command = f"atoll simulate --pictures {folder} --first-seed {seed} --locations {locations}"
+    paths = draw_all(seen, folder, command=command + " --world" * with_world, with_world=with_world)
+    numbers = seen.numbers()
+    lines = [f"{name:32} {value}" for name, value in numbers.items()]
+    lines += [f"drawn: {path}" for path in paths]
+    lines += map(str, seen.violations)
+    lines.append(f"{seen.checked} reads checked, {len(seen.violations)} violations")
+    violations = list(map(str, seen.violations))
+    document = {**numbers, "violations": violations, "pictures": list(map(str, paths))}
+    here.out.result(document, "\n".join(lines))
+    return Exit.REFUSED if seen.violations else Exit.DONE
 
 
 def _text(campaign: "Campaign") -> str:

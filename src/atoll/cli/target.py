@@ -64,7 +64,8 @@ def target_of(loaded: Loaded) -> Target:
 def _configured(config: Config) -> str:
     """Return where a server with the same settings would listen."""
     scheme = "http" if config.tls_certificate is None else "https"
-    return address(scheme, config.host, config.port or Config().port)
+    host = Config().host if config.host.startswith("unix:") else config.host
+    return address(scheme, host, config.port or Config().port)
 
 
 def address(scheme: str, host: str, port: int) -> str:

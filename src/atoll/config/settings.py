@@ -118,7 +118,11 @@ class Config:
     # Where a server listens, and how it stops.
     host: str = field(
         default="127.0.0.1",
-        metadata={"setting": Setting(text=f"The address to listen on. {LOOPBACK_NOTE}")},
+        metadata={
+            "setting": Setting(
+                text=f"The address to listen on, or unix:PATH for a unix socket. {LOOPBACK_NOTE}"
+            )
+        },
     )
     port: int = field(
         default=8780,
@@ -351,6 +355,15 @@ class Config:
         metadata={
             "setting": Setting(
                 text="The authority that commands trust for TLS, in PEM; by default the usual ones."
+            )
+        },
+    )
+    workerd: Path | None = field(
+        default=None,
+        metadata={
+            "setting": Setting(
+                text="The program that runs Workers; without it, the one in a project's"
+                " node_modules or on the PATH."
             )
         },
     )

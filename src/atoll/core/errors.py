@@ -18,8 +18,9 @@
         LimitReachedError            allowed in itself, but too much of it
             RewriteTooSoonError, TooManyNamespacesError, and that of `core.quota_errors`
         UnavailableError             cannot be answered now; later it may
-            NotArrivedError, DeadlinePassedError, OutcomeForgottenError, PositionTooOldError
-            StoppingError, and those of `core.location_errors`
+            NotArrivedError, DeadlinePassedError, OutcomeForgottenError, StoppingError,
+            and those of `core.location_errors`
+        PositionTooOldError          nobody remembers what changed since
         StoreError                   the store cannot do what it must
             DiskFullError, StoreInUseError, StoreNotFoundError, StoreExistsError,
             SchemaTooNewError, SealingKeyMissingError, SealingKeyWrongError, CorruptDataError
@@ -410,6 +411,21 @@ class TooManyNamespacesError(LimitReachedError):
         super().__init__(f"this account already has {count_max} namespaces, the limit")
 
 
+class PositionTooOldError(AtollError):
+    """What changed since the position asked for is not remembered here."""
+
+    code = "position_too_old"
+
+    def __init__(self, *, position: str, start_at: str) -> None:
+        self.position = position
+        self.start_at = start_at
+        """From here on every change is told."""
+        super().__init__(
+            f"what changed since {position} is not remembered here. Read what you need anew, at or"
+            f" after {start_at}, and follow the changes from there"
+        )
+
+
 class UnavailableError(AtollError):
     """It cannot be answered now; later it may. `retry_after_s` says when to ask again."""
 
@@ -445,17 +461,6 @@ class OutcomeForgottenError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("this write was resolved earlier and its outcome has been forgotten")
-
-
-class PositionTooOldError(UnavailableError):
-    """The feed's log no longer reaches back to the position asked for."""
-
-    code = "position_too_old"
-
-    def __init__(self, *, position: str, oldest: str) -> None:
-        self.position = position
-        self.oldest = oldest
-        super().__init__(f"the feed no longer holds {position}; it begins at {oldest}")
 
 
 class StoppingError(UnavailableError):

@@ -1,4 +1,4 @@
-"""The errors of locations, a part of the tree in `core.errors`.
+"""The errors of locations and of feeds, a part of the tree in `core.errors`.
 
 Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
 forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
@@ -96,6 +96,29 @@ class JournalFullError(UnavailableError):
             "central cannot be reached and this location's journal is full"
             f" ({size_bytes_max} bytes); the write was not taken"
         )
+
+
+class FeedStartedOverError(UnavailableError):
+    """The feed of a node began anew while it was followed; what came in between was not told."""
+
+    code = "feed_started_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the feed began anew here: it was followed too slowly, or this node lost its own place."
+            " Go on from the last position that you have; what was missed is told, if anybody"
+            " remembers it"
+        )
+
+
+class TooManyWatchesError(UnavailableError):
+    """As many watches are open at this process as it allows."""
+
+    code = "too_many_watches"
+
+    def __init__(self, *, count_max: int) -> None:
+        self.count_max = count_max
+        super().__init__(f"{count_max} watches are open here, as many as may be")
 
 
 class LocationUnknownError(UnavailableError):

@@ -74,7 +74,8 @@ class Changed:
     entry: Entry
     position: Position
     value_included: bool
-    """Whether `entry.value` is the value, or was left out for its size."""
+    """Whether `entry.value` is the value. Where it was left out, for its size or because the node
+    that tells does not hold it, `entry.value` is empty, and `None` for a deletion all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from atoll.core.errors import AtollError
-from atoll.http import peer, rest, v1
+from atoll.http import binding, peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
 from atoll.http.exchange import Answer, Face, Request
+from atoll.http.hot import Hot
 from atoll.http.metered import TALLY, Metered, Tally
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
@@ -59,15 +60,18 @@ class App:
 
     def __init__(self, node: Node, bodies: Bodies) -> None:
         """See `create_app`."""
-        self._clock = node.clock
+        self._timer_us = node.clock.now_us if node.timer_us is None else node.timer_us
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
         self._metrics = RequestMetrics(node.registry)
+        self._clock = node.clock
         self._meter = node.meter
+        self._accounts = node.accounts
         # What users ask is counted; what nodes ask each other was counted where it came in.
         metered = replace(node, upstream=Metered(node.upstream, node.accounts, node.clock))
         self._rest = rest.Rest(metered, bodies)
         self._v1 = v1.V1(metered, bodies)
+        self._binding = binding.Binding(metered, bodies)
         self._admin = Admin(node)
         self._peer = (
             None
@@ -75,6 +79,19 @@ class App:
             else Peer(node.upstream, node.peers, bodies, stays=node.ready)
         )
         self._is_private = node.is_private
+        self.hot = (
+            None
+            if node.near is None
+            else Hot(
+                node.near,
+                self,
+                self._timer_us,
+                name=node.name,
+                missing=self._v1.missing,
+                meter=node.meter,
+            )
+        )
+        """What answers plain reads before they are requests."""
         # Request ids are for finding a line in the log, so the start of the process and a
         # number are enough; what a client sends under this name is not looked at.
         self._id_prefix = f"{node.clock.now_us():x}"
@@ -100,9 +117,10 @@ class App:
             receive: Returns its body.
             deliver: Sends the answer and returns the size of the body sent.
         """
-        started_us = self._clock.now_us()
-        request = Request(scope, receive, f"{self._id_prefix}-{next(self._numbers):x}")
-        face = self._face(request.path)
+        started_us = self._timer_us()
+        decided_ms = 0 if self.hot is None else self.hot.elapsed_ms()
+        request = Request(scope, receive, self.next_id())
+        face = self._face(request)
         status = STATUS_CLIENT_LEFT
         sent_bytes = 0
         tally = Tally()
@@ -115,31 +133,30 @@ class App:
             if request.abandoned:
                 answer.headers.append((b"connection", b"close"))
             sent_bytes = await deliver(request, answer)
+            if self.hot is not None and request.principal is not None:
+                self._grant(self.hot, request, decided_ms)
         except ClientDisconnect:
             log.debug("client_left", request_id=request.id, operation=request.operation)
         finally:
-            elapsed_us = max(0, self._clock.now_us() - started_us)
-            self._metrics.count(
+            self.note(
                 face=face.name,
                 operation=request.operation,
+                method=request.method,
+                path=request.path,
+                request_id=request.id,
                 status=status,
-                elapsed_s=elapsed_us / US_PER_S,
+                started_us=started_us,
                 received_bytes=request.body_bytes,
                 sent_bytes=sent_bytes,
             )
-            if self._access_log is not None:
-                self._access_log.info(
-                    "request_answered",
-                    request_id=request.id,
-                    face=face.name,
-                    operation=request.operation,
-                    method=request.method,
-                    path=request.path.decode("latin-1"),
-                    status=status,
-                    ms=elapsed_us / US_PER_MS,
-                    received_bytes=request.body_bytes,
-                    sent_bytes=sent_bytes,
-                )
+
+    def _grant(self, hot: Hot, request: Request, decided_ms: int) -> None:
+        """Let plain reads like a request be answered at once, unless a quota stopped something."""
+        now_us = self._clock.now_us()
+        namespace = self._accounts.known(request.namespace)
+        if namespace is None or any(s.until_s > now_us // US_PER_S for s in namespace.stops):
+            return
+        hot.grant(request, decided_ms=decided_ms, account=namespace.account, granted_us=now_us)
 
     def _count(self, tally: Tally, face: Face, request: Request, answer: Answer, us: int) -> None:
         """Count what was done since `us`, before anybody hears that it was."""
@@ -149,24 +166,66 @@ class App:
         body = answer.body
         size = len(body) if isinstance(body, bytes) else body.size_bytes
         is_sent = answer.status < STATUS_CLIENT_ERRORS and request.method != "HEAD"
-        now_us = self._clock.now_us()
-        row = self._meter.row(namespace.id, face.name, namespace.account, now_us)
+        row = self._meter.row(namespace.id, face.name, namespace.account, self._clock.now_us())
         tally.count(
             row,
-            elapsed_us=max(0, now_us - us),
+            elapsed_us=max(0, self._timer_us() - us),
             received=request.body_bytes,
             sent=size if is_sent else 0,
         )
 
-    def _face(self, path: bytes) -> Face:
+    # Keeping account; see `Ledger`.
+
+    def next_id(self) -> str:
+        """Return the id of a new request."""
+        return f"{self._id_prefix}-{next(self._numbers):x}"
+
+    def note(
+        self,
+        *,
+        face: str,
+        operation: str,
+        method: str,
+        path: bytes,
+        request_id: str,
+        status: int,
+        started_us: int,
+        received_bytes: int,
+        sent_bytes: int,
+    ) -> None:
+        """Count a request that was answered, and log it."""
+        elapsed_us = max(0, self._timer_us() - started_us)
+        self._metrics.of(face, operation).count(
+            status,
+            elapsed_s=elapsed_us / US_PER_S,
+            received_bytes=received_bytes,
+            sent_bytes=sent_bytes,
+        )
+        if self._access_log is not None:
+            self._access_log.info(
+                "request_answered",
+                request_id=request_id,
+                face=face,
+                operation=operation,
+                method=method,
+                path=path.decode("latin-1"),
+                status=status,
+                ms=elapsed_us / US_PER_MS,
+                received_bytes=received_bytes,
+                sent_bytes=sent_bytes,
+            )
+
+    def _face(self, request: Request) -> Face:
+        # Before all paths: a key of a binding may be named like any of them.
+        if binding.NAMESPACE_HEADER in request.headers and not self._is_private:
+            return self._binding
+        path = request.path
         if self._peer is not None and path.startswith(peer.PREFIX):
             return self._peer
-        if self._is_private:
-            return self._admin
-        if path.startswith(rest.PREFIX):
-            return self._rest
         if path.startswith(v1.PREFIX):
             return self._v1
+        if path.startswith(rest.PREFIX) and not self._is_private:
+            return self._rest
         return self._admin
 
     async def _answer(self, face: Face, request: Request) -> Answer:

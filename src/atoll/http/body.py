@@ -295,7 +295,7 @@ class Bodies:
                     spool.add(piece)
         if spool.size_bytes > bytes_max:
             spool.close()
-            await self._discard(request, more=more)
+            await self.discard(request)
             raise too_large(request.body_bytes)
 
     async def _parse(
@@ -318,7 +318,7 @@ class Bodies:
                     await spool.settle()
                 except AtollError:
                     spool.close()
-                    await self._discard(request, more=more)
+                    await self.discard(request)
                     raise
 
     async def _refuse_announced(
@@ -329,14 +329,15 @@ class Bodies:
         if announced_bytes > bytes_max:
             # A client that asks before it sends has not sent anything, and will not.
             if request.headers.get(b"expect", b"").lower() != b"100-continue":
-                await self._discard(request, more=True)
+                await self.discard(request)
             raise too_large(announced_bytes)
 
-    async def _discard(self, request: Request, *, more: bool) -> None:
+    async def discard(self, request: Request) -> None:
         """Read the body on without keeping it, so that the client gets to see the answer."""
-        while more and request.body_bytes <= self._limits.discard_bytes_max:
-            _, more = await self._receive(request)
-        request.abandoned = more
+        request.first_piece = None
+        while request.more_body and request.body_bytes <= self._limits.discard_bytes_max:
+            await self._receive(request)
+        request.abandoned = request.more_body
 
     async def _receive(self, request: Request) -> tuple[bytes, bool]:
         """Return the next piece of the body, and whether more will come."""
@@ -349,4 +350,5 @@ class Bodies:
             raise ClientDisconnect
         piece: bytes = message["body"]
         request.body_bytes += len(piece)
-        return piece, message["more_body"]
+        request.more_body = message["more_body"]
+        return piece, request.more_body

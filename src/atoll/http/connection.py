@@ -79,6 +79,9 @@ class Connection(DirectProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what arrived, as long as the head keeps to its bounds."""
+        if not self._stopping and self.answered_unread(data):
+            self._stop_timer()
+            return
         was_open = self._head_open
         super().data_received(data)
         if not self._head_open:
@@ -106,8 +109,16 @@ class Connection(DirectProtocol):
         self._stopping = True
         if self.awaits_request:
             self.loop.call_later(self.stopping_s, self._close_if_idle)
+        elif self._is_endless and self.transport.get_write_buffer_size():
+            self.transport.abort()  # Nobody takes it, and it would be waited for.
         else:
             self.end_with_answer()
+
+    @property
+    def _is_endless(self) -> bool:
+        """Whether an answer is under way that has no end of its own: a session, a watch."""
+        begun = self._begun
+        return begun is not None and bool(begun.chunked_encoding) and not begun.response_complete
 
     def _close_if_idle(self) -> None:
         if self.awaits_request:

@@ -16,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from atoll.http.app import App, send_answer
 from atoll.http.exchange import Answer, Header, Request
-from atoll.http.wire import WireProtocol
+from atoll.http.hot import Hot, Plain, plain
+from atoll.http.wire import WireProtocol, legal
 
 _BODILESS: Final = (204, 304)
 _FRAMING: Final = (b"connection", b"transfer-encoding")
@@ -34,9 +35,14 @@ class DirectProtocol(WireProtocol):
 
     _held: bool = False
     """Whether a request's head has been read of which it is not known yet if all has come."""
+    _within: bool = False
+    """Whether the parser is in the middle of a request."""
+    _came: bytes = b""
+    """The piece that is being read."""
 
     def on_message_begin(self) -> None:
         """Begin a request. What uvicorn notes of one besides is noted when it gets it."""
+        self._within = True
         self.url = b""
         self.expect_100_continue = False
         self.headers: list[Header] = []
@@ -48,16 +54,6 @@ class DirectProtocol(WireProtocol):
         if parser.should_upgrade() or not self._may_be_direct():
             self._hand_over()
             return
-        target = httptools.parse_url(self.url)
-        # A path that is not ASCII is no request; as in uvicorn, this is where that comes out.
-        target.path.decode("ascii")
-        self._scope: dict[str, Any] = {
-            "type": "http",
-            "method": parser.get_method().decode("ascii"),
-            "raw_path": target.path,
-            "query_string": target.query or b"",
-            "headers": self.headers,
-        }
         self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         self._pieces: list[bytes] = []
         self._held = True
@@ -114,26 +110,106 @@ class DirectProtocol(WireProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to answer a request that has come whole."""
+        self._within = False
         if not self._held:
             super().on_message_complete()
             return
         self._held = False
         app = self._application
         assert isinstance(app, App)
-        exchange = _Exchange(self, app, self._scope, b"".join(self._pieces), keep=self._keep_alive)
+        if not self._pieces and self._answered_at_once(app):
+            return
+        exchange = _Exchange(
+            self, app, self._read_head(), b"".join(self._pieces), keep=self._keep_alive
+        )
         self.cycle = exchange
         task = self.loop.create_task(exchange.run_asgi(exchange.answer))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
+    def _answered_at_once(self, app: App) -> bool:
+        """Answer a plain read, and say whether it was one."""
+        parser = self.parser
+        if (
+            app.hot is None
+            or not self._keep_alive
+            or self.flow.write_paused
+            or parser is None
+            or parser.get_method() != b"GET"
+        ):
+            return False
+        headers = plain(self.headers)
+        if headers is None or not self._sent_at_once(app.hot, self.url, headers):
+            return False
+        app.hot.remember(self._came, headers)
+        return True
+
+    def _sent_at_once(self, hot: Hot, target: bytes, headers: Plain) -> bool:
+        answer = hot.answer(target, headers, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self.on_response_complete()
+        return True
+
+    def answered_unread(self, data: bytes) -> bool:
+        """Answer a plain read whose like has come before, and say whether it was one.
+
+        Args:
+            data: What arrived.
+        """
+        app = self._application
+        if (
+            self._within
+            or not isinstance(app, App)
+            or app.hot is None
+            or self.flow.write_paused
+            or not self._may_be_direct()
+        ):
+            return False
+        recalled = app.hot.recall(data)
+        return recalled is not None and self._sent_at_once(app.hot, *recalled)
+
+    def _read_head(self) -> dict[str, Any]:
+        """Return what is known of a request before its body, as ASGI names it."""
+        assert self.parser is not None
+        target = httptools.parse_url(self.url)
+        # A path that is not ASCII is no request; as in uvicorn, the parser hears of that.
+        target.path.decode("ascii")
+        return {
+            "type": "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""
-        super().data_received(data)
+        self._came = data
+        super().data_received(data if self.awaits_body else legal(data))
         if self._held:
             self._held = False
             self._hand_over()
             for piece in self._pieces:
                 super().on_body(piece)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - ASGI
+        """Begin a request that goes uvicorn's way, but for a status line in words of our own."""
+        if app is not self._application or not isinstance(app, App):
+            super()._start_asgi_task(cycle, app)
+            return
+        served = app
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+            async def deliver(request: Request, answer: Answer) -> int:
+                if answer.reason is None:
+                    return await send_answer(request, answer, send)
+                return await written(cycle, request, answer)
+
+            await served.serve(scope, receive, deliver)
+
+        super()._start_asgi_task(cycle, serve)
 
     def _hand_over(self) -> None:
         """Give uvicorn a request whose head has been read."""
@@ -181,43 +257,51 @@ class _Exchange(RequestResponseCycle):
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _deliver(self, request: Request, answer: Answer) -> int:
-        """Send an answer with one write, if that is possible; return the size of its body."""
-        body = b"" if request.method == "HEAD" else answer.body
-        head = self._head(request, answer)
-        if head is None or not isinstance(body, bytes):
-            send: Any = self.send
-            return await send_answer(request, answer, send)
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if not self.disconnected:
-            self.response_started = self.response_complete = True
-            self.transport.write(head + body)
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
-        return len(body)
+        return await written(self, request, answer)
 
-    def _head(self, request: Request, answer: Answer) -> bytes | None:
-        """Write the head as uvicorn would; `None` for one that is better left to uvicorn."""
-        lines = [STATUS_LINE[answer.status]]
-        length = None
-        for name, value in (*self.default_headers, *answer.headers):
-            if name == b"content-length":
-                length = value
-            elif name in _FRAMING:
-                return None
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(_END)
-        if request.method != "HEAD":
-            size = len(answer.body) if isinstance(answer.body, bytes) else -1
-            if length != b"%d" % size and (length or size or answer.status not in _BODILESS):
-                return None
-        head = b"".join(lines)
-        breaks = head.count(b"\n"), head.count(b"\r")
-        safe = breaks == (len(lines), len(lines)) and len(head.translate(None, _UNSAFE)) == len(
-            head
-        )
-        return head if safe else None
+
+async def written(cycle: RequestResponseCycle, request: Request, answer: Answer) -> int:
+    """Send an answer with one write, if that is possible; return the size of its body."""
+    body = b"" if request.method == "HEAD" else answer.body
+    head = _head(cycle, request, answer)
+    if head is None or not isinstance(body, bytes):
+        send: Any = cycle.send
+        return await send_answer(request, answer, send)
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if not cycle.disconnected:
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(head + body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+    return len(body)
+
+
+def _head(cycle: RequestResponseCycle, request: Request, answer: Answer) -> bytes | None:
+    """Write the head as uvicorn would; `None` for one that is better left to uvicorn."""
+    reason = answer.reason
+    lines = [
+        STATUS_LINE[answer.status]
+        if reason is None
+        else b"HTTP/1.1 %d %b\r\n" % (answer.status, reason)
+    ]
+    length = None
+    for name, value in (*cycle.default_headers, *answer.headers):
+        if name == b"content-length":
+            length = value
+        elif name in _FRAMING:
+            return None
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines.append(_END)
+    if request.method != "HEAD":
+        size = len(answer.body) if isinstance(answer.body, bytes) else -1
+        if length != b"%d" % size and (length or size or answer.status not in _BODILESS):
+            return None
+    head = b"".join(lines)
+    breaks = head.count(b"\n"), head.count(b"\r")
+    safe = breaks == (len(lines), len(lines)) and len(head.translate(None, _UNSAFE)) == len(head)
+    return head if safe else None

@@ -29,6 +29,7 @@ from atoll.core.model import AtLeast, LargeValue, parse_at_least
 from atoll.core.quota_errors import QuotaReachedError
 from atoll.core.version import Version
 from atoll.namespace_rules import NamespaceRules
+from atoll.principal import Principal
 
 QUERY_FIELDS_MAX: Final = 64
 MS_PER_S: Final = 1000
@@ -65,9 +66,11 @@ class Request:
         "id",
         "key",
         "method",
+        "more_body",
         "namespace",
         "operation",
         "path",
+        "principal",
         "query_string",
         "receive",
         "rules",
@@ -90,8 +93,12 @@ class Request:
         self.key = b""
         self.rules = NO_RULES
         """Those of the namespace, once it was found."""
+        self.principal: Principal | None = None
+        """Who asks, once they were admitted to the namespace."""
         self.body_bytes = 0
         """How much of the body has arrived."""
+        self.more_body = True
+        """Whether more of it may come."""
         self.first_piece: tuple[bytes, bool] | None = None
         """What was received and not yet taken, and whether more will come."""
         self.abandoned = False
@@ -193,6 +200,8 @@ class Answer:
     status: int = 200
     headers: list[Header] = field(default_factory=list[Header])
     body: bytes | LargeValue = b""
+    reason: bytes | None = None
+    """What the status line says behind the status; `None` for the usual words. Printable ASCII."""
 
 
 class Face(Protocol):

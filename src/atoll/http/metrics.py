@@ -17,7 +17,7 @@ LATENCY_BUCKETS_S: Final = (
 )  # fmt: skip
 
 
-class _Operation:
+class Operation:
     """The numbers of one operation of one face."""
 
     __slots__ = ("buckets", "elapsed_s", "received_bytes", "sent_bytes", "statuses")
@@ -29,34 +29,29 @@ class _Operation:
         self.received_bytes = 0
         self.sent_bytes = 0
 
+    def count(self, status: int, *, elapsed_s: float, received_bytes: int, sent_bytes: int) -> None:
+        """Count a request that was answered."""
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.buckets[bisect_left(LATENCY_BUCKETS_S, elapsed_s)] += 1
+        self.elapsed_s += elapsed_s
+        self.received_bytes += received_bytes
+        self.sent_bytes += sent_bytes
+
 
 class RequestMetrics(Collector):
     """The numbers of one node. Names of labels come from the code, never from a caller."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Be asked by `registry`."""
-        self._operations: dict[tuple[str, str], _Operation] = {}
+        self._operations: dict[tuple[str, str], Operation] = {}
         registry.register(self)
 
-    def count(
-        self,
-        *,
-        face: str,
-        operation: str,
-        status: int,
-        elapsed_s: float,
-        received_bytes: int,
-        sent_bytes: int,
-    ) -> None:
-        """Count a request that was answered."""
+    def of(self, face: str, operation: str) -> Operation:
+        """Return what counts one operation of one face."""
         numbers = self._operations.get((face, operation))
         if numbers is None:
-            numbers = self._operations[face, operation] = _Operation()
-        numbers.statuses[status] = numbers.statuses.get(status, 0) + 1
-        numbers.buckets[bisect_left(LATENCY_BUCKETS_S, elapsed_s)] += 1
-        numbers.elapsed_s += elapsed_s
-        numbers.received_bytes += received_bytes
-        numbers.sent_bytes += sent_bytes
+            numbers = self._operations[face, operation] = Operation()
+        return numbers
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +11,7 @@ from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
 from atoll.http.peer import Admission
+from atoll.location.quick import Near
 from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.principal import Principal
@@ -28,6 +29,10 @@ class Queries(Protocol):
             BodyInvalidError: It is no request.
         """
         ...
+
+
+WATCHES_MAX: Final = 500
+"""Each change wakes every watch of a process, so more would hold up its other work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +55,14 @@ class Node:
     """Which nodes may read through this one; `None` for none."""
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
+    timer_us: Callable[[], int] | None = None
+    """Tells microseconds for durations, where `clock` does more than that; else the clock does."""
+    near: Near | None = None
+    """The location's cache as this process sees it, where plain reads may be answered from it."""
     is_private: bool = False
-    """Whether it serves nodes alone, and no users: a keeper behind its readers."""
+    """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
+    watches_max: int = WATCHES_MAX
+    """How many watches may be open at this process."""
     metering: Metering | None = None
     """What was used by all, where it is added up: at central."""
     analytics: Queries | None = None

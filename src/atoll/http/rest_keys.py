@@ -13,24 +13,21 @@ from atoll.core.errors import (
     AtollError,
     BodyInvalidError,
     BulkInvalidError,
-    BulkReadInvalidError,
     KeyNotFoundError,
 )
-from atoll.core.limits import FACE_REST, MIB
-from atoll.core.model import Batch, Entry, Listed, ListQuery, Mutation, Reading
+from atoll.core.limits import FACE_REST
+from atoll.core.model import Batch, Listed, ListQuery, Mutation, Reading
 from atoll.http.body import Bodies
+from atoll.http.bulk_read import NULL, asked_of, rows_of
 from atoll.http.cursor import cursor_after, key_before
 from atoll.http.exchange import Answer, Request, at_position, etag
 from atoll.http.metadata import stored_form, stored_forms
 from atoll.http.node import Node
 from atoll.http.rest_form import refuse, succeed, succeed_with_null
 from atoll.http.shown import combined
-from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of, size_of, whole_value
+from atoll.http.values import US_PER_S, Values, headers_of_write, identity_of, size_of
 from atoll.namespace_rules import Choice
 from atoll.principal import Principal
-
-BULK_READ_BODY_BYTES_MAX: Final = MIB
-"""A hundred keys of 512 bytes fit well, each byte escaped."""
 
 BULK_MEMORY_FACTOR: Final = 5
 """What a bulk takes in memory, as a multiple of its text: the text, the items, the mutations."""
@@ -60,27 +57,8 @@ class _KeyRow(msgspec.Struct, omit_defaults=True):
     metadata: msgspec.Raw | None = None
 
 
-class _BulkRead(msgspec.Struct, rename="camel"):
-    keys: list[str]
-    type: str | None = None
-    with_metadata: bool | None = None
-
-
-class _BulkRow(msgspec.Struct):
-    value: str | msgspec.Raw
-    metadata: msgspec.Raw
-
-
-class _BulkRowExpiring(msgspec.Struct):
-    value: str | msgspec.Raw
-    metadata: msgspec.Raw
-    expiration: int
-
-
-_NULL: Final = msgspec.Raw(b"null")
 _pairs = msgspec.json.Decoder(list[_Pair])
 _names = msgspec.json.Decoder(list[str])
-_bulk_read = msgspec.json.Decoder(_BulkRead)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _keyed = msgspec.json.Decoder(_Keyed)
 
@@ -119,7 +97,7 @@ class RestKeys:
         if reading.entry is None:
             return _not_found(request, reading)
         return succeed(
-            _raw(reading.entry.metadata),
+            NULL if reading.entry.metadata is None else msgspec.Raw(reading.entry.metadata),
             headers=[etag(reading.entry.version), at_position(reading.position)],
         )
 
@@ -254,35 +232,11 @@ class RestKeys:
 
     async def bulk_get(self, request: Request, _principal: Principal) -> Answer:
         """Answer with the values of many keys, as text or as JSON."""
-        async with self._bodies.whole(request, bytes_max=BULK_READ_BODY_BYTES_MAX) as body:
-            asked = self._checked_bulk_read(body)
+        asked = await asked_of(self._bodies, request)
         readings = await self._values.read_many(request, asked.keys)
-        rows: dict[str, object] = {}
-        for key, reading in readings.items():
-            entry = reading.entry
-            if entry is None:
-                rows[key] = None
-                continue
-            value = await _shown(key, entry, as_json=asked.type == "json")
-            if not asked.with_metadata:
-                rows[key] = value
-            elif entry.expiration is None:
-                rows[key] = _BulkRow(value, _raw(entry.metadata))
-            else:
-                rows[key] = _BulkRowExpiring(value, _raw(entry.metadata), entry.expiration)
+        rows = await rows_of(asked, readings, expirations=True, errors="strict")
         position = combined(readings.values()).position
         return succeed({"values": rows}, headers=[at_position(position)])
-
-    def _checked_bulk_read(self, body: bytes) -> _BulkRead:
-        try:
-            asked = _bulk_read.decode(body)
-        except (ValueError, RecursionError) as error:
-            detail = f"the body must be an object with `keys`, an array of texts: {error}"
-            raise BulkReadInvalidError(detail=detail) from error
-        if asked.type not in {None, "text", "json"}:
-            detail = f'{asked.type!r} is not a valid type. Use "json" or "text"'
-            raise BulkReadInvalidError(detail=detail)
-        return asked
 
 
 def _not_found(request: Request, reading: Reading) -> Answer:
@@ -290,10 +244,6 @@ def _not_found(request: Request, reading: Reading) -> Answer:
     answer = refuse(request, KeyNotFoundError())
     answer.headers.append(at_position(reading.position))
     return answer
-
-
-def _raw(metadata: bytes | None) -> msgspec.Raw:
-    return _NULL if metadata is None else msgspec.Raw(metadata)
 
 
 def _key_row(item: Listed) -> _KeyRow:
@@ -328,22 +278,3 @@ def _explain(body: bytes, error: Exception, wanted: str) -> NoReturn:
     except (ValueError, RecursionError):
         key = bytes(item)[:ITEM_SHOWN_BYTES_MAX].decode(errors="replace")
     raise BulkInvalidError(index=int(match[1]), key=key, cause=str(error)) from error
-
-
-async def _shown(key: str, entry: Entry, *, as_json: bool) -> str | msgspec.Raw:
-    """Return a value as a bulk read shows it.
-
-    Raises:
-        BulkReadInvalidError: It is not text, or not JSON when that was asked for.
-    """
-    value = await whole_value(entry)
-    try:
-        text = value.decode()
-        if not as_json:
-            return text
-        msgspec.json.decode(value)
-    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError and DecodeError
-        kind = "JSON" if as_json else "text"
-        detail = f"the value of key {key!r} is not {kind}; read it by itself"
-        raise BulkReadInvalidError(detail=detail) from error
-    return msgspec.Raw(value)

@@ -20,7 +20,6 @@ from atoll.core.errors import (
     ConditionFailedError,
     KeyNotFoundError,
     MethodNotAllowedError,
-    NamespaceNotFoundError,
     ParameterInvalidError,
     RouteNotFoundError,
 )
@@ -53,14 +52,9 @@ from atoll.http.node import Node
 from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
 from atoll.http.v1_usage import QUOTAS_PATH, USAGE_PATH, V1Usage
-from atoll.http.values import (
-    Values,
-    headers_of_write,
-    principal_of,
-    size_of,
-    whole_value,
-)
-from atoll.principal import EVERY_ACCOUNT, Permission, Principal
+from atoll.http.v1_watch import Watches
+from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
+from atoll.principal import Permission, Principal
 
 PREFIX: Final = b"/v1/"
 SMALL_BODY_BYTES_MAX: Final = MIB
@@ -125,7 +119,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "not_arrived": 503,
     "deadline_passed": 503,
     "outcome_forgotten": 503,
-    "position_too_old": 503,
+    "position_too_old": 410,
+    "feed_started_over": 503,
+    "too_many_watches": 503,
     "stopping": 503,
     "unreachable": 503,
     "cut_off": 503,
@@ -185,6 +181,11 @@ class V1:
         self._nodes = V1Nodes(node, bodies)
         self._usage = V1Usage(node, bodies)
         self._values = Values(node, bodies, FACE_V1)
+        watches = Watches(
+            node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
+        )
+        self.missing = _encode({"error": _described(KeyNotFoundError())})
+        """The body that says that a key is missing."""
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -195,6 +196,7 @@ class V1:
             b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
                 "PUT": _Operation("change settings", Permission.ADMIN, self._change_settings),
@@ -208,7 +210,6 @@ class V1:
         Raises:
             RouteNotFoundError: As there, like the others.
             MethodNotAllowedError: The path is not for this method.
-            NamespaceNotFoundError: It does not exist, or belongs to another account.
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
@@ -221,14 +222,7 @@ class V1:
             allowed = (*methods, "HEAD") if "GET" in methods else tuple(methods)
             raise MethodNotAllowedError(method=request.method, allowed=allowed)
         request.operation = operation.name
-        principal = await principal_of(self._node, request)
-        principal.require(
-            operation.permission, account=principal.account, namespace=request.namespace
-        )
-        namespace = await self._node.accounts.namespace(request.namespace)
-        if principal.account not in {EVERY_ACCOUNT, namespace.account}:
-            raise NamespaceNotFoundError
-        request.rules = namespace.rules
+        principal = await admitted(self._node, request, operation.permission)
         return await operation.run(request, principal)
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
@@ -251,8 +245,7 @@ class V1:
             message = f"internal error; the server's log has it under request {request.id}"
             body = _encode({"error": {"code": "internal", "message": message}})
             return json_answer(body, status=500)
-        facts = {name: _shown(fact) for name, fact in vars(error).items()}
-        body = _encode({"error": {**facts, "code": error.code, "message": str(error)}})
+        body = _encode({"error": _described(error)})
         return json_answer(body, status=STATUSES[error.code], headers=headers_of(error))
 
     # One key.
@@ -271,7 +264,7 @@ class V1:
             headers.append((b"atoll-metadata", header_form(entry.metadata)))
         if entry.expiration is not None:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
-        if _matches(request.headers.get(b"if-none-match"), entry.version):
+        if matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
         headers += (
             (b"content-type", b"application/octet-stream"),
@@ -518,6 +511,17 @@ def _row(item: Listed, *, with_values: bool) -> _Row:
     return row
 
 
+def _described(error: AtollError) -> dict[str, object]:
+    """Return an error as JSON shows it: its facts, its code, its message."""
+    facts = {name: _shown(fact) for name, fact in vars(error).items()}
+    return {**facts, "code": error.code, "message": str(error)}
+
+
+def _ended(error: AtollError) -> dict[str, object]:
+    """Return what the end of a watch says: the error, and the status it would be answered with."""
+    return {**_described(error), "status": STATUSES[error.code]}
+
+
 def _shown(fact: object) -> object:
     """Return a fact of an error as JSON shows it: versions, which are large, as text."""
     if isinstance(fact, int) and not isinstance(fact, bool) and abs(fact) > SAFE_INTEGER_MAX:
@@ -525,7 +529,7 @@ def _shown(fact: object) -> object:
     return fact if fact is None or isinstance(fact, bool | int | str) else str(fact)
 
 
-def _matches(if_none_match: bytes | None, version: Version) -> bool:
+def matches(if_none_match: bytes | None, version: Version) -> bool:
     """Whether the caller holds this version already."""
     if if_none_match is None:
         return False

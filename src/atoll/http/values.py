@@ -1,4 +1,4 @@
-"""What REST v4 and `/v1` do alike: find out who asks; read, write, and make writing repeatable."""
+"""What the faces do alike: find out who asks; read, write, and make writing repeatable."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from atoll.core import rules
 from atoll.core.errors import (
     BulkReadInvalidError,
     BulkReadTooLargeError,
+    NamespaceNotFoundError,
     NotArrivedError,
     ParameterInvalidError,
 )
@@ -20,7 +21,7 @@ from atoll.http.form import boundary_of
 from atoll.http.metadata import stored_form
 from atoll.http.node import Node
 from atoll.namespace_rules import Choice
-from atoll.principal import Principal
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 US_PER_S: Final = 1_000_000
@@ -41,8 +42,29 @@ async def principal_of(node: Node, request: Request) -> Principal:
     )
 
 
+async def admitted(node: Node, request: Request, permission: Permission) -> Principal:
+    """Find out who a request comes from, and that the namespace that it names is theirs to use.
+
+    Args:
+        node: The node that is asked.
+        request: The request; its namespace was filled in; its rules and its principal are by this.
+        permission: What it needs.
+
+    Raises:
+        NamespaceNotFoundError: It does not exist, or belongs to another account.
+    """
+    principal = await principal_of(node, request)
+    principal.require(permission, account=principal.account, namespace=request.namespace)
+    namespace = await node.accounts.namespace(request.namespace)
+    if principal.account not in {EVERY_ACCOUNT, namespace.account}:
+        raise NamespaceNotFoundError
+    request.rules = namespace.rules
+    request.principal = principal
+    return principal
+
+
 class Values:
-    """Single keys of one face."""
+    """The values of one face."""
 
     def __init__(self, node: Node, bodies: Bodies, face: str) -> None:
         """Read and write through `node`, counting rewrites as the limits say for `face`."""
@@ -128,18 +150,29 @@ class Values:
             principal: Who asks.
             metadata: Text from elsewhere than a form.
         """
-        key = decode_key(request.key)
-        rules.check_key(self._node.limits, key)
         is_form, boundary = boundary_of(request.headers.get(b"content-type"))
-        if is_form:
-            async with self._bodies.form(request, boundary) as form:
-                given = metadata if form.metadata is None else form.metadata
-                return await self._store(request, principal, key, form.value, given)
+        if not is_form:
+            return await self.put_body(request, principal, metadata=metadata)
+        key = self._key(request)
+        async with self._bodies.form(request, boundary) as form:
+            given = metadata if form.metadata is None else form.metadata
+            return await self._store(request, principal, key, form.value, given)
+
+    async def put_body(
+        self, request: Request, principal: Principal, *, metadata: bytes | None = None
+    ) -> Written:
+        """Store the whole body as it came, whatever its type says; see `put`."""
+        key = self._key(request)
         small = await self._bodies.small_value(request)
         if small is not None:
             return await self._store(request, principal, key, small, metadata)
         async with self._bodies.value(request) as value:
             return await self._store(request, principal, key, value, metadata)
+
+    def _key(self, request: Request) -> str:
+        key = decode_key(request.key)
+        rules.check_key(self._node.limits, key)
+        return key
 
     async def _store(
         self,

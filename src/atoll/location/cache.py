@@ -35,6 +35,8 @@ class CacheState:
 
     boot: str = ""
     """The boot of the machine under which the instants below were read."""
+    upstream: str = ""
+    """What the records came through. Another one may know less."""
     incarnation: int | None = None
     """Whose positions the records carry."""
     retired: tuple[int, ...] = ()
@@ -47,7 +49,8 @@ class CacheState:
     lost_sequence: int = 0
     """What had been journaled by then: whether it has lost to something newer was forgotten."""
     central_us: int | None = None
-    """Central time as it was known at `central_at_ms`."""
+    """Central time as it was reckoned at `central_at_ms`, however long ago it was heard: by it
+    values were said to have expired, and another boot begins where it stood."""
     central_at_ms: int = NEVER
     looked: Look | None = None
     """What the machine's clocks showed when this was saved."""

@@ -29,6 +29,7 @@ from atoll.core.session import (
 from atoll.location.age import AGE_UNKNOWN_BELOW
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import retrieve
+from atoll.location.recent import marked
 
 QUEUE_MAX: Final = 10_000
 """How many messages wait for a child before it starts over."""
@@ -76,7 +77,7 @@ class Children:
         """Relay a change, with its value or as a mark."""
         message = Changed(
             namespace=namespace,
-            entry=entry if value else replace(entry, value=b""),
+            entry=entry if value else marked(entry, position.sequence),
             position=position,
             value_included=value,
         )
@@ -141,14 +142,14 @@ class Children:
         ):
             child.subscribed = set(hello.namespaces)
             self._tell(child, Resumed())
-            for namespace, key, sequence, version in recent.after(after.sequence):
+            for namespace, entry in recent.after(after.sequence):
                 if namespace in child.subscribed:
                     self._tell(
                         child,
                         Changed(
                             namespace=namespace,
-                            entry=Entry(key=key, version=version, value=b"", sequence=sequence),
-                            position=replace(after, sequence=sequence),
+                            entry=entry,
+                            position=replace(after, sequence=entry.sequence),
                             value_included=False,
                         ),
                     )

@@ -65,6 +65,7 @@ class Keeper:
         clock: Clock,
         boot: str,
         limits: Limits,
+        upstream_name: str = "",
         settings: KeeperSettings | None = None,
     ) -> None:
         """Go on from what the cache and the journal hold; `run` does the rest.
@@ -77,6 +78,8 @@ class Keeper:
             clock: This machine's clocks.
             boot: Names the boot of the machine.
             limits: The rule of one write a second per key, where a write is journaled.
+            upstream_name: Tells this upstream from others. If the cache was filled through another
+                one, it is as if that had been switched.
             settings: What the operator decided.
         """
         self._settings = settings or KeeperSettings()
@@ -87,6 +90,7 @@ class Keeper:
             journal,
             clock=clock,
             boot=boot,
+            upstream=upstream_name,
             recent_changes_max=self._settings.recent_changes_max,
         )
         self._flights = Flights(self.knowledge, self._link, timeout_s=self._settings.read_s)
@@ -121,7 +125,11 @@ class Keeper:
     async def _register(self) -> tuple[Registered, Version]:
         return await register(self, self.name)
 
-    def switch(self, upstream: Upstream) -> None:
+    def close(self) -> None:
+        """Keep what a restart needs, behind everything else. The cache is the caller's to close."""
+        self.knowledge.save()
+
+    def switch(self, upstream: Upstream, upstream_name: str) -> None:
         """Read through another upstream from now on.
 
         It may know less than the one before: until it was asked, answers say that their order
@@ -129,8 +137,7 @@ class Keeper:
         """
         self._link.switch(upstream)
         self.session.end()
-        self.knowledge.new_epoch(0)
-        self.knowledge.lose_order()
+        self.knowledge.switched(upstream_name)
         self.session.children.start_over()
         self._flights.restart()
 

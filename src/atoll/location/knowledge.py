@@ -25,7 +25,7 @@ from atoll.core.version import CENTRAL_NODE, NO_VERSION, HybridClock, Version
 from atoll.location.age import NEVER, Feed, Record, known
 from atoll.location.cache import Cache, CacheLostError, CacheState
 from atoll.location.journal import Journal, Journaled, journal_name
-from atoll.location.judging import Demand, Ground, has_expired, judge
+from atoll.location.judging import US_PER_S, Demand, Ground, has_expired, judge
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
 from atoll.location.time import LocationTime
@@ -45,6 +45,7 @@ class Knowledge:
         *,
         clock: Clock,
         boot: str,
+        upstream: str,
         recent_changes_max: int,
     ) -> None:
         """Go on from what the cache and the journal hold.
@@ -55,6 +56,7 @@ class Knowledge:
             journal: What waits to be delivered.
             clock: This machine's clocks.
             boot: Names the boot of the machine, within which the elapsed clock never goes back.
+            upstream: Names what it reads through.
             recent_changes_max: How many changed keys are remembered.
         """
         self.name = name
@@ -65,6 +67,7 @@ class Knowledge:
         self.on_discard: list[Callable[[], None]] = []
         """Called when everything known was of another incarnation."""
         self._boot = boot
+        self._upstream = upstream
         self._in_air: Counter[Place] = Counter()
         state = cache.load()
         lost = state is None
@@ -85,10 +88,13 @@ class Knowledge:
             instant_ms=state.feed_instant_ms if same_boot else NEVER,
             subscribed=dict(state.subscribed),
         )
+        switched = not lost and state.upstream != upstream
+        if switched:
+            self.feed.start_over(0)
         self.recent.start_over(self.feed.applied)
         self.lost_ms = state.lost_ms
         self._lost_sequence = state.lost_sequence
-        if lost:
+        if lost or switched:
             self._lose()
         elif not same_boot and state.lost_ms != NEVER:
             self.lost_ms = self.time.elapsed_ms()
@@ -96,18 +102,14 @@ class Knowledge:
             node=journal.state.node or CENTRAL_NODE,
             floor=max(journal.state.stamp_floor, state.stamps),
         )
-        for entry in journal.entries:
-            self._show(entry, order_unknown=entry.sequence <= self._lost_sequence)
-        try:
-            self.cache.pin_only(self.pins.places())
-        except CacheLostError:
-            self._lose()
+        self._show_journal()
         self.save()
 
     def save(self) -> None:
         """Keep what a restart needs beside the records, and what readers judge them by."""
         state = CacheState(
             boot=self._boot,
+            upstream=self._upstream,
             incarnation=self.incarnation,
             retired=self._retired,
             applied=self.feed.applied,
@@ -115,13 +117,14 @@ class Knowledge:
             subscribed=self.feed.subscribed,
             lost_ms=self.lost_ms,
             lost_sequence=self._lost_sequence,
-            central_us=self.time.heard_us,
-            central_at_ms=self.time.central_at_ms,
+            central_us=self.time.central_us(),
+            central_at_ms=self.time.reckoned_at_ms,
             looked=self.time.looked,
             trusted_ms=self.time.trusted_ms,
             stamps=self.stamps.last,
         )
         self._stamps_saved = state.stamps
+        self._time_saved_us = state.central_us or 0
         try:
             self.cache.save(state)
         except CacheLostError:
@@ -176,12 +179,12 @@ class Knowledge:
             final: The upstream cannot be asked: what is past its bound counts as well.
             delivered_at: The sequence at which the journal that the demand names was delivered.
         """
-        record = self.held(demand.place)
+        record, pin = self.held(demand.place), self.pins.shown(demand.place)
         reading = judge(
             demand,
             record,
             self.ground,
-            pin=self.pins.shown(demand.place),
+            pin=pin,
             fetched=fetched,
             final=final,
             delivered_at=delivered_at,
@@ -191,6 +194,11 @@ class Knowledge:
             assert record.entry is not None
             buried = replace(record.entry, value=None, metadata=None, expiration=None)
             self._keep(demand.namespace, demand.key, replace(record, entry=buried))
+        elif reading is not None and reading.token is not None and pin is not None:
+            # A pin cannot be buried; that time is past its expiration must outlive us all the same.
+            expires_us = (pin.mutation.expiration or 0) * US_PER_S
+            if reading.entry is None and expires_us > self._time_saved_us:
+                self.save()
         return reading
 
     @property
@@ -253,6 +261,13 @@ class Knowledge:
         self.feed.start_over(applied)
         self.recent.start_over(applied)
         self.save()
+
+    def switched(self, upstream: str) -> None:
+        """Read through another upstream from now on, which may know less than the one before."""
+        self._upstream = upstream
+        self.feed.start_over(0)
+        self.recent.start_over(0)
+        self.lose_order()
 
     def lose_order(self) -> None:
         """Note that what comes next may be older than what was told before now."""
@@ -338,7 +353,7 @@ class Knowledge:
         """
         namespace, key = place
         self.stamps.observe(entry.version)
-        self.recent.note(namespace, key, sequence=sequence, version=entry.version)
+        self.recent.note(namespace, entry, sequence=sequence)
         held = self.held(place)
         if held is not None and held.sequence < sequence:
             instant_ms = known(held, namespace, self.feed).instant_ms
@@ -366,6 +381,15 @@ class Knowledge:
             self.cache.unpin(place for place in places if not self.pins.holds(place))
         except CacheLostError:
             self.lose_order()
+
+    def _show_journal(self) -> None:
+        """Show what the journal holds after a restart, and have readers ask about it."""
+        for entry in self.journal.entries:
+            self._show(entry, order_unknown=entry.sequence <= self._lost_sequence)
+        try:
+            self.cache.pin_only(self.pins.places())
+        except CacheLostError:
+            self._lose()
 
     def _show(self, entry: Journaled, *, order_unknown: bool = False) -> None:
         self.pins.add(entry, order_unknown=order_unknown)

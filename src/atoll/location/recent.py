@@ -2,20 +2,22 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 
-from atoll.core.version import Version
+from atoll.core.model import Entry
 
 
 class RecentChanges:
     """The latest change of each key that changed lately, bounded in number.
 
-    `floor` says how far back it reaches: of changes up to there it may have forgotten some.
+    Values are not kept. `floor` says how far back it reaches: of changes up to there it may have
+    forgotten some.
     """
 
     def __init__(self, count_max: int) -> None:
         """Remember `count_max` keys at most."""
         self._count_max = count_max
-        self._latest: OrderedDict[tuple[str, str], tuple[int, Version]] = OrderedDict()
+        self._latest: OrderedDict[tuple[str, str], tuple[int, Entry]] = OrderedDict()
         self.floor = 0
 
     def start_over(self, floor: int) -> None:
@@ -23,10 +25,10 @@ class RecentChanges:
         self._latest.clear()
         self.floor = floor
 
-    def note(self, namespace: str, key: str, *, sequence: int, version: Version) -> None:
+    def note(self, namespace: str, entry: Entry, *, sequence: int) -> None:
         """Remember a change, and let go of the oldest."""
-        self._latest.pop((namespace, key), None)
-        self._latest[namespace, key] = (sequence, version)
+        self._latest.pop((namespace, entry.key), None)
+        self._latest[namespace, entry.key] = (sequence, marked(entry, sequence))
         if len(self._latest) > self._count_max:
             _, (dropped, _) = self._latest.popitem(last=False)
             self.floor = dropped
@@ -36,8 +38,13 @@ class RecentChanges:
         latest = self._latest.get((namespace, key))
         return latest is not None and latest[0] > sequence
 
-    def after(self, sequence: int) -> Iterator[tuple[str, str, int, Version]]:
-        """Yield what changed behind `sequence`, in the order of the log."""
-        for (namespace, key), (at, version) in self._latest.items():
+    def after(self, sequence: int) -> Iterator[tuple[str, Entry]]:
+        """Yield what changed behind `sequence`, in the order of the log, without values."""
+        for (namespace, _), (at, entry) in self._latest.items():
             if at > sequence:
-                yield namespace, key, at, version
+                yield namespace, entry
+
+
+def marked(entry: Entry, sequence: int) -> Entry:
+    """Return an entry without its value; that it is a deletion stays to be seen."""
+    return replace(entry, value=None if entry.value is None else b"", sequence=sequence)

@@ -1,12 +1,13 @@
 """A location over its folder and its upstream.
 
-With one process, that process is keeper and reader in one. With more, the keeper is a process of
-its own that listens on a unix socket in the folder, and readers share the port; `supervisor` starts
-them all, and again when they die.
+With one process, that process is keeper and reader in one. With more, the keeper is a process
+of its own, and readers share the port; `supervisor` starts them all, and again when they die. The
+keeper listens on a unix socket in the folder, for readers and the Python programs of this machine.
 
     locations/NAME/
       keeper.lock        held by the keeper
-      keeper.sock        where readers ask it
+      keeper.sock        where readers and programs ask it
+      location.json      what programs need to know of it
       cache/             what is held; may be thrown away
       journal            what central has not acknowledged
       readers/           what readers read lately, and counted
@@ -18,8 +19,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -39,9 +40,13 @@ from atoll.location.keeper import Keeper, KeeperSettings
 from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
 from atoll.location.mapping import Collector, ReaderMapping
+from atoll.location.published import Published, publish
+from atoll.location.quick import KeeperQuick, Near, Quick
 from atoll.location.reader import Reader
+from atoll.location.sockets import socket_path
 from atoll.nodes import Nodes
 from atoll.peer.client import PeerClient
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.registry import check_name
 from atoll.serve.counting import counting, courier_of, preparing
 from atoll.serve.server import (
@@ -51,9 +56,9 @@ from atoll.serve.server import (
     empty_spool,
     require_safe,
     serve_app,
+    serve_beside,
     url_of,
 )
-from atoll.serve.sockets import socket_path
 from atoll.serve.supervisor import ALIVE_S, Role, Supervisor, sign_of_life
 from atoll.upstream import Upstream
 from atoll.usage.meter import Meter
@@ -183,6 +188,7 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
     boot = boot_id()
     lock = KeeperLock(site.folder)
     try:
+        publish(site.folder, Published(name=site.name, age_ms_max=round(config.bound_s * MS_PER_S)))
         cache = LmdbCache(
             site.folder / CACHE_NAME, boot=boot, size_bytes_max=config.cache_bytes_max
         )
@@ -194,8 +200,9 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
                 label = os.urandom(LABEL_BYTES).hex()
                 await journal.update(lambda state: replace(state, label=label))
             upstream = _upstream(site)
+            keeper: Keeper | None = None
             try:
-                yield Keeper(
+                keeper = Keeper(
                     site.name,
                     upstream,
                     cache=cache,
@@ -203,9 +210,13 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
                     clock=SystemClock(),
                     boot=boot,
                     limits=config.limits,
+                    upstream_name=config.upstream or "",
                     settings=KeeperSettings(age_ms_max=round(config.bound_s * MS_PER_S)),
                 )
+                yield keeper
             finally:
+                if keeper is not None:
+                    keeper.close()
                 await upstream.close()
                 journal.close()
         finally:
@@ -243,6 +254,17 @@ class CentralTime(SystemClock):
         return super().now_us() if known_us is None else known_us
 
 
+class Unguarded(Accounts):
+    """Asks nobody for credentials: the permissions of the folder say who may connect."""
+
+    async def authenticate(
+        self, *, authorization: str | None, email: str | None = None, key: str | None = None
+    ) -> Principal:
+        """Return who may read and write every namespace, and administer none."""
+        del authorization, email, key
+        return Principal(id="in-process", account=EVERY_ACCOUNT, permission=Permission.WRITE)
+
+
 def _app(
     site: Site,
     upstream: Upstream,
@@ -250,6 +272,8 @@ def _app(
     *,
     meter: Meter,
     ready: Callable[[], bool],
+    spool_dir: Path,
+    near: Near,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -268,8 +292,10 @@ def _app(
             limits=config.limits,
             clock=clock,
             name=site.name,
-            spool_dir=empty_spool(site.folder, f"spool-{os.getpid()}"),
+            spool_dir=spool_dir,
             ready=ready,
+            near=near,
+            timer_us=SystemClock().now_us,
             peers=Nodes(
                 upstream,
                 clock=clock,
@@ -282,21 +308,24 @@ def _app(
     )
 
 
-def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> App:
-    """Make what answers the location's own readers."""
+def _private_app(
+    site: Site, keeper: Keeper, meter: Meter, *, ready: Callable[[], bool], spool_dir: Path
+) -> App:
+    """Make what answers the location's own readers, and programs on this machine."""
     config = site.config
     clock = CentralTime(keeper.knowledge.time.central_us)
     return create_app(
         Node(
             upstream=keeper,
-            accounts=Accounts(keeper, limits=config.limits, clock=clock, random_bytes=os.urandom),
+            accounts=Unguarded(keeper, limits=config.limits, clock=clock, random_bytes=os.urandom),
             limits=config.limits,
             clock=clock,
             name=site.name,
-            spool_dir=empty_spool(site.folder, f"spool-{os.getpid()}"),
+            spool_dir=spool_dir,
             ready=ready,
             peers=Everybody(),
             is_private=True,
+            meter=meter,
             access_log=False,
         )
     )
@@ -323,6 +352,7 @@ async def serve_alone(
         part: What a supervisor said, if there is one.
     """
     listener = None if part is None else socket.socket(fileno=part.listen_fd)
+    spool_dir = _spool(site)
 
     def answering(url: str) -> None:
         if part is not None:
@@ -331,67 +361,129 @@ async def serve_alone(
 
     async with kept(site) as keeper, counting(site.folder) as meter:
         central_us = keeper.knowledge.time.central_us
-        await serve_app(
-            site.config,
-            lambda ready: _app(site, keeper, central_us, meter=meter, ready=ready),
-            announce=answering,
-            clock=SystemClock(),
-            upkeep=(
-                Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                await _delivering(site, keeper),
-                preparing(meter, SystemClock()),
-                *(() if part is None else (_living(part),)),
-            ),
-            listener=listener,
-        )
+        near = _near_keeper(site, keeper)
+        with _private_socket(site) as private:
+            await serve_app(
+                site.config,
+                lambda ready: _app(
+                    site,
+                    keeper,
+                    central_us,
+                    meter=meter,
+                    ready=ready,
+                    spool_dir=spool_dir,
+                    near=near,
+                ),
+                announce=answering,
+                clock=SystemClock(),
+                upkeep=(
+                    Upkeep(name="keeper", work=keeper.run, is_vital=True),
+                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    Upkeep(
+                        name="private",
+                        work=lambda: serve_beside(
+                            _private_config(site),
+                            lambda ready: _private_app(
+                                site, keeper, meter, ready=ready, spool_dir=spool_dir
+                            ),
+                            private,
+                        ),
+                        is_vital=True,
+                    ),
+                    await _delivering(site, keeper),
+                    preparing(meter, SystemClock()),
+                    *(() if part is None else (_living(part),)),
+                ),
+                listener=listener,
+            )
+
+
+def _near_keeper(site: Site, keeper: Keeper) -> KeeperQuick:
+    cache = keeper.knowledge.cache
+    assert isinstance(cache, LmdbCache)
+    return KeeperQuick(
+        keeper.knowledge,
+        cache,
+        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        count=lambda _namespace, _status: None,
+    )
 
 
 async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
-    path = site.socket_path
-    private = replace(site.config, tls_certificate=None, tls_key=None)
-    async with kept(site) as keeper:
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            path.unlink(missing_ok=True)  # A killed keeper left it; the lock says that it is ours.
-            listener.bind(str(path))
+    async with kept(site) as keeper, counting(site.folder) as meter:
+        with _private_socket(site) as listener:
             await serve_app(
-                private,
-                lambda ready: _private_app(site, keeper, ready=ready),
+                _private_config(site),
+                lambda ready: _private_app(
+                    site, keeper, meter, ready=ready, spool_dir=_spool(site)
+                ),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
                     Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
                     await _delivering(site, keeper),
+                    preparing(meter, SystemClock()),
                     _living(part),
                 ),
                 listener=listener,
             )
-        finally:
-            listener.close()
-            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _private_socket(site: Site) -> Generator[socket.socket]:
+    """Listen where readers and programs ask the keeper, for as long as the block lasts."""
+    path = site.socket_path
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)  # A killed keeper left it; the lock says that it is ours.
+        listener.bind(str(path))
+        listener.listen(SOCKET_BACKLOG)
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _private_config(site: Site) -> Config:
+    return replace(site.config, tls_certificate=None, tls_key=None)
+
+
+def _spool(site: Site) -> Path:
+    return empty_spool(site.folder, f"spool-{os.getpid()}")
 
 
 async def serve_reader(site: Site, part: Part) -> None:
     """Be one of the location's readers, on the socket that they share."""
     keeper = PeerClient("http://keeper", socket_path=site.socket_path, spool_dir=site.folder)
     mapping = ReaderMapping(site.folder / READERS_NAME)
+    sight = LmdbSight(site.folder / CACHE_NAME)
+    age_ms_max = round(site.config.bound_s * MS_PER_S)
     reader = Reader(
         site.name,
         keeper,
-        LmdbSight(site.folder / CACHE_NAME),
+        sight,
         clock=SystemClock(),
         boot=boot_id(),
-        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        age_ms_max=age_ms_max,
         mapping=mapping,
     )
+    near = Quick(reader.lookup, sight, mapping, age_ms_max=age_ms_max)
     listener = socket.socket(fileno=part.listen_fd)
     try:
         async with counting(site.folder) as meter:
             await serve_app(
                 site.config,
-                lambda ready: _app(site, reader, reader.central_us, meter=meter, ready=ready),
+                lambda ready: _app(
+                    site,
+                    reader,
+                    reader.central_us,
+                    meter=meter,
+                    ready=ready,
+                    spool_dir=_spool(site),
+                    near=near,
+                ),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(_living(part), preparing(meter, SystemClock())),

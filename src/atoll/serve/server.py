@@ -30,6 +30,9 @@ from atoll.core.errors import ConfigError
 from atoll.http.app import App
 from atoll.http.connection import Connection
 
+UNIX: Final = "unix:"
+"""What the address of a unix socket begins with."""
+
 SPOOL_NAME: Final = "spool"
 FOLDER_MODE: Final = 0o700
 FILES_KEPT: Final = 256
@@ -130,6 +133,26 @@ async def serve_app(
             listener.close()
 
 
+async def serve_beside(
+    config: Config, make: Callable[[Callable[[], bool]], App], listener: socket.socket
+) -> None:
+    """Answer on another socket of the same process, until cancelled: `serve_app` has the signals.
+
+    Args:
+        config: How connections are bounded.
+        make: Makes the application, given what says whether it is ready.
+        listener: Where to listen; the caller closes it.
+    """
+    server = Server(_uvicorn(config, make(lambda: server.ready)))
+    server.announce = lambda: None
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving})
+
+
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` on the event loop that servers use.
 
@@ -179,7 +202,7 @@ def require_safe(config: Config) -> None:
 
 
 def _is_loopback(config: Config) -> bool:
-    if config.host == "localhost":
+    if config.host == "localhost" or config.host.startswith(UNIX):
         return True
     try:
         return ipaddress.ip_address(config.host).is_loopback
@@ -190,7 +213,7 @@ def _is_loopback(config: Config) -> bool:
 def url_of(config: Config, listener: socket.socket) -> str:
     """Return the URL at which a listener is reached from this machine."""
     if listener.family == socket.AF_UNIX:
-        return f"unix:{listener.getsockname()}"
+        return f"{UNIX}{listener.getsockname()}"
     scheme = "http" if config.tls_certificate is None else "https"
     port: int = listener.getsockname()[1]
     return f"{scheme}://{_in_url(config.host)}:{port}"
@@ -208,6 +231,8 @@ def bound(config: Config) -> socket.socket:
     Raises:
         ConfigError: The address is taken, or there is none like it.
     """
+    if config.host.startswith(UNIX):
+        return _bound_to_path(Path(config.host.removeprefix(UNIX)))
     try:
         found = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -232,6 +257,29 @@ def bound(config: Config) -> socket.socket:
             origin="in effect",
         ) from error
     return listener
+
+
+def _bound_to_path(path: Path) -> socket.socket:
+    """Bind a unix socket. One that nobody listens on any more was left by a process that died."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket() and not _is_listened_on(path):
+            path.unlink()
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            name="host",
+            given=f"{UNIX}{path}",
+            rule=f"cannot listen there: {error.strerror or error}",
+            origin="in effect",
+        ) from error
+    return listener
+
+
+def _is_listened_on(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 def _uvicorn(config: Config, app: App) -> uvicorn.Config:

@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
+from atoll.checking.coverage import CHECKERS
+from atoll.checking.facts import Violation
 from atoll.core.errors import ConfigError
-from atoll.simulator.coverage import CHECKERS
-from atoll.simulator.facts import Violation
 from atoll.simulator.plan import FAULTS, draw
 from atoll.simulator.world import Report, simulate
 
@@ -56,6 +56,7 @@ FLOORS: Final = {
     "follower: started over": 0.4,
     "faults: restore": 0.05,
     "faults: switch": 0.1,
+    "faults: set back": 0.05,
     "faults: journal disk": 0.3,
     "seeds run twice": 0.04,
     "evictions beside a request in the air": 10.0,

@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 from zlib import crc32
 
+from atoll.checking.facts import Operation, Question, wrote
 from atoll.core.errors import AtollError, ConditionFailedError
 from atoll.core.model import (
     AtLeast,
@@ -21,7 +22,6 @@ from atoll.core.model import (
 from atoll.core.version import Version
 from atoll.simulator.checks import Checker
 from atoll.simulator.clock import US_PER_S
-from atoll.simulator.facts import Operation, Question, wrote
 from atoll.simulator.loop import VirtualLoop
 from atoll.simulator.network import Link, LinkError
 from atoll.simulator.nodes import CentralNode
@@ -87,7 +87,7 @@ class Client:
         while True:
             pause_s = random.expovariate(1 / self._plan.think_s)
             await asyncio.sleep(pause_s)  # noqa: TID251 - virtual seconds
-            if random.random() < self._plan.writes:
+            if random.random() < self._plan.writes and self._may_write():
                 await self._write_something()
             elif random.random() < 0.04:  # noqa: PLR2004 - lists are rarer than reads
                 await self.list_keys()
@@ -96,6 +96,12 @@ class Client:
             else:
                 for _ in range(random.choice((1, 1, 1, 5))):
                     await self._read_something()
+
+    def _may_write(self) -> bool:
+        """Whether anybody writes here, and now."""
+        plan = self._plan
+        is_lull = plan.lull_s > 0 and self._loop.time() % (2 * plan.lull_s) > plan.lull_s
+        return not is_lull and plan.written_at in {"", self.place}
 
     def _pick(self) -> tuple[str, str]:
         return self._random.choice(self._plan.namespaces), self._random.choice(self._plan.keys)
@@ -142,7 +148,7 @@ class Client:
             request.namespace,
             request.keys[0],
             now_s=self._loop.time(),
-            central_us=self._central.now_us(),
+            central_us=self._central.own_us,
             bound_ms=DEFAULT_BOUND_MS if bound_ms is None else bound_ms,
             at_least=request.at_least,
             must_refuse_stale=request.stale_ms_max == 0,
@@ -180,7 +186,7 @@ class Client:
     async def list_keys(self) -> None:
         """List a namespace in one page, and have it checked."""
         namespace, _ = self._pick()
-        asked_us = self._central.now_us()
+        asked_us = self._central.own_us
         query = ListQuery(namespace=namespace, prefix="k", limit=LIST_KEYS_MAX)
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -227,7 +233,7 @@ class Client:
             condition=mutation.condition,
             asked_s=self._loop.time(),
         )
-        asked_us = self._central.now_us()
+        asked_us = self._central.own_us
         checker.writing(operation)
         try:
             async with asyncio.timeout(PATIENCE_S):

@@ -1,6 +1,7 @@
 """What goes wrong, at moments and in ways that the seed draws."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,6 +9,7 @@ from random import Random
 from typing import Final, Protocol, TypeAlias
 
 from atoll.simulator.checks import Checker
+from atoll.simulator.clock import US_PER_S
 from atoll.simulator.disks import LocationDisk
 from atoll.simulator.loop import VirtualLoop
 from atoll.simulator.network import Network
@@ -17,6 +19,7 @@ from atoll.simulator.weather import Weather
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 20.0
+HOUR_S: Final = 3600.0
 PAUSE_S_MIN: Final = 2.0
 """A machine notices that it was paused for so long, not for less than a second."""
 AFTERMATH_S: Final = 3.0
@@ -25,7 +28,9 @@ EVERY_S: Final = 0.05
 BACKUP_EVERY: Final = 4
 """A backup is taken at every so many faults."""
 
-WITHOUT_PLACES: Final = frozenset({"weather", "crash central", "restore", "disk full"})
+WITHOUT_PLACES: Final = frozenset(
+    {"weather", "crash central", "restore", "set back", "step central", "disk full"}
+)
 """What can go wrong where there is only central."""
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
@@ -39,6 +44,10 @@ class Place(Node, Protocol):
 
     def restart(self, *, cache_lost: bool, rebooted: bool) -> None:
         """Begin a new life after a crash."""
+        ...
+
+    def stop(self) -> None:
+        """End its life in good order, unless it stands still."""
         ...
 
     def switch(self, above: tuple[str, ...]) -> None:
@@ -86,9 +95,11 @@ class Faults:
             "freeze": self._freeze,
             "crash": partial(self._crash, rebooted=False),
             "reboot": partial(self._crash, rebooted=True),
-            "crash central": partial(self._crash_central, restored=False),
+            "crash central": self._crash_central,
             "restore": partial(self._crash_central, restored=True),
+            "set back": partial(self._crash_central, set_back=True),
             "step": self._step,
+            "step central": self._step_central,
             "break": self._break,
             "feed cut": self._feed_cut,
             "evict": self._evict,
@@ -242,32 +253,49 @@ class Faults:
         place = self._place()
         if not _is_up(place):
             return
-        place.crash()
+        lost = self._random.random() < 0.3  # noqa: PLR2004
+        if rebooted and not lost:
+            place.stop()
+        else:
+            place.crash()
         self._network.break_sessions(place.name)
         await self._pause(self._duration_s())
         if not _is_up(place):
-            lost = self._random.random() < 0.3  # noqa: PLR2004
             place.restart(cache_lost=lost, rebooted=rebooted)
 
-    async def _crash_central(self, *, restored: bool) -> None:
+    async def _crash_central(self, *, restored: bool = False, set_back: bool = False) -> None:
         central = self._central
+        if set_back:
+            # Values expire at whole seconds: let some just have been seen to be gone.
+            to_next_s = 1 - central.own_us % US_PER_S / US_PER_S
+            await self._pause(to_next_s + self._random.random() * EVERY_S * 8)
         if not _is_up(central):
             return
         central.crash()
         self._network.break_sessions(CENTRAL)
         self._mark_all()
-        await self._pause(self._duration_s())
+        await self._pause(0.0 if set_back else self._duration_s())
         if not _is_up(central):
             if restored:
                 central.restore()
                 for place in self._places:
                     self._checker.not_held(place.name)
+            if set_back:
+                central.clock.step(-HOUR_S)
+            elif central.clock.now_us() < central.now_us():
+                # Whoever starts central looks after its clock first.
+                central.clock.step((central.now_us() - central.clock.now_us()) / US_PER_S)
             central.start()
+
+    async def _step_central(self) -> None:
+        """Step central's wall clock while it runs."""
+        if _is_up(self._central):
+            self._central.clock.step(self._random.choice((-HOUR_S, -1.0, 1.0, 10.0)))
 
     async def _step(self) -> None:
         place = self._place()
         if place.life is None or not place.life.frozen:
-            place.clock.step(self._random.choice((-3600.0, -1.0, 1.0, 3600.0)))
+            place.clock.step(self._random.choice((-HOUR_S, -1.0, 1.0, HOUR_S)))
 
     async def _break(self) -> None:
         self._network.break_sessions(self._place().name)
@@ -280,14 +308,17 @@ class Faults:
                 self._random.choice(self._plan.namespaces),
                 self._random.choice(self._plan.keys),
             )
-            if place.life is None:
-                continue
-            if place.flying(*at):
-                self._checker.counts["evictions beside a request in the air"] += 1
-            if place.evict(*at):
-                self._say(f"evict {at[1]} at {place.name}")
-                self._checker.counts["evictions"] += 1
-                self._checker.not_held(place.name, at)
+            self._evict_at(place, at)
+
+    def _evict_at(self, place: Place, at: tuple[str, str]) -> None:
+        if place.life is None:
+            return
+        if place.flying(*at):
+            self._checker.counts["evictions beside a request in the air"] += 1
+        if place.evict(*at):
+            self._say(f"evict {at[1]} at {place.name}")
+            self._checker.counts["evictions"] += 1
+            self._checker.not_held(place.name, at)
 
     async def _evict_much(self) -> None:
         """Evict all the time, so that some evictions meet what is in the air."""
@@ -329,12 +360,30 @@ class Faults:
         ways = [way for way in ways if way[0] != place.above[0]]
         if not ways:
             return
-        place.switch(self._random.choice(ways))
+        way = self._random.choice(ways)
+        above = () if len(way) == 1 or self._network.is_cut(*way[:2]) else way[:2]
+        if above:
+            # To a node that has been out of touch: what it holds is older than what was seen here.
+            self._network.cut(*above, silent=False)
+            self._mark_all()
+            await self._pause(self._random.random() * SHORT_S * 2)
+        if _is_up(place) and self._random.random() < 0.5:  # noqa: PLR2004
+            # As operators do it: by a setting, and a restart.
+            place.crash()
+            place.switch(way)
+            place.restart(cache_lost=False, rebooted=False)
+        else:
+            place.switch(way)
         self._say(f"switch {place.name} to {place.above[0]}")
         self._network.break_sessions(place.name)
         everybody = (*(other.name for other in self._places), CENTRAL)
         for other in self._places:
             self._checker.places[other.name].above = everybody
+        if above:
+            for at in itertools.product(self._plan.namespaces, self._plan.keys):
+                self._evict_at(place, at)
+            await self._pause(self._duration_s())
+            self._network.join(*above)
 
 
 def _is_up(node: Node) -> bool:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from atoll.checking.facts import Question, Violation
 from atoll.core.model import CacheStatus, Mutation, Read, Reading
 from atoll.simulator.airports import Site, draw_sites, one_way_s
 from atoll.simulator.clients import Client
-from atoll.simulator.facts import Question, Violation
-from atoll.simulator.history import Row
 from atoll.simulator.loop import VirtualLoop, run
 from atoll.simulator.plan import CENTRAL, NAMESPACES, LocationPlan, Plan
 from atoll.simulator.world import World, alone
@@ -80,6 +79,19 @@ class Seen:
     def cut_s(self) -> list[float]:
         """Return the same for the time when every feed was cut."""
         return sorted(seconds for spread in self.cut for seconds in spread.seen_s.values())
+
+    def numbers(self) -> dict[str, float]:
+        """Return what the run showed, by name, in seconds where nothing else is said."""
+        alive_s, cut_s = self.alive_s(), self.cut_s()
+        return {
+            "places": len(self.sites),
+            "reads": self.checked,
+            "writes": len(self.alive) + len(self.cut),
+            "alive_median_s": round(at_part(alive_s, 0.5), 3),
+            "alive_p99_s": round(at_part(alive_s, PERCENTILE), 3),
+            "alive_most_s": round(alive_s[-1], 3),
+            "cut_most_s": round(cut_s[-1], 1),
+        }
 
 
 def at_part(ordered: list[float], part: float) -> float:
@@ -156,27 +168,26 @@ class Globe:
 
     async def _watch(self, writer: Client, key: str, spreads: list[Spread], look_s: float) -> None:
         mutation = Mutation(key=key, value=self._world.notes.new_value())
-        operation = await writer.write(NAMESPACES[0], mutation)
-        assert operation.version is not None
-        rows = self._world.history.key(NAMESPACES[0], key).rows
-        row = next(row for row in rows if row.version == operation.version)
         spread = Spread(origin=writer.place)
         spreads.append(spread)
-        await asyncio.gather(
-            *(self._look(client, key, row, spread, look_s) for client in self._world.clients)
-        )
+        looks = [self._look(client, mutation, spread, look_s) for client in self._world.clients]
+        await asyncio.gather(writer.write(NAMESPACES[0], mutation), *looks)
 
     async def _look(
-        self, client: Client, key: str, row: Row, spread: Spread, look_s: float
+        self, client: Client, mutation: Mutation, spread: Spread, look_s: float
     ) -> None:
-        """Ask until the change is seen, which must come to an end."""
-        while self._loop.time() < row.at_s + 2 * TARGET_CUT_S:
-            answer = await client.read(Read(namespace=NAMESPACES[0], keys=(key,)))
+        """Ask from the sending of a change until it is seen, which must come to an end."""
+        rows = self._world.history.key(NAMESPACES[0], mutation.key).rows
+        until_s = self._loop.time() + 2 * TARGET_CUT_S
+        while self._loop.time() < until_s:
+            answer = await client.read(Read(namespace=NAMESPACES[0], keys=(mutation.key,)))
             entry = None if answer is None else answer[1].entry
-            if entry is not None and entry.version >= row.version:
-                break
+            made = [row for row in rows if row.value == mutation.value]
+            if made and entry is not None and entry.version >= made[0].version:
+                spread.seen_s[client.place] = self._loop.time() - made[0].at_s
+                return
             await self._pause(look_s)
-        spread.seen_s[client.place] = self._loop.time() - row.at_s
+        spread.seen_s[client.place] = self._loop.time() - (until_s - 2 * TARGET_CUT_S)
 
     async def _read(self, client: Client) -> None:
         """Read now and then, some keys more than others."""
@@ -220,6 +231,8 @@ def _plan(seed: int, sites: list[Site]) -> Plan:
         grain_s=0.0,
         log_rows_max=100_000,
         writes=0.0,
+        written_at="",
+        lull_s=0.0,
         faults=(),
     )
 

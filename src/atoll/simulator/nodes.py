@@ -1,10 +1,11 @@
 """The nodes of a simulated world: they start, crash, freeze and start again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from atoll.central import Central, CentralSettings
+from atoll.clock import SteadyTime
 from atoll.core.limits import PRESETS
 from atoll.simulator.clock import SimClock
 from atoll.simulator.history import History, RecordedStore
@@ -55,6 +56,10 @@ class CentralNode:
     recorded: RecordedStore | None = None
     serving: Central | None = None
     backup: MemoryStore | None = None
+    _told: SteadyTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._told = SteadyTime(self.clock)
 
     def start(self) -> None:
         """See `Node`."""
@@ -86,7 +91,10 @@ class CentralNode:
             self.store = self.backup.copy(incarnation=incarnation)
 
     def now_us(self) -> int:
-        """Return central time as central has it, also while it is down."""
-        if self.serving is not None:
-            return self.serving.now_us()
-        return self.clock.now_us()
+        """Return central time as it was told by any of its lives, and went on from there."""
+        return self._told.now_us()
+
+    @property
+    def own_us(self) -> int:
+        """Central time as this life has it, which may have begun with a clock that was set back."""
+        return self.now_us() if self.serving is None else self.serving.now_us()

@@ -53,8 +53,16 @@ class LocationNode:
             journal=self.disk.journal,
             clock=self.clock,
             boot=f"boot {self.clock.boot_id}",
+            upstream_name=self.above[0],
             limits=PRESETS["open"],
         )
+
+    def stop(self) -> None:
+        """See `faults.Place`."""
+        if self.keeper is not None and self.life is not None and not self.life.frozen:
+            self.life.context.copy().run(self.keeper.close)
+            self.checker.closed(self.name, now_s=self.loop.time())
+        self.crash()
 
     def crash(self) -> None:
         """See `nodes.Node`."""
@@ -77,6 +85,7 @@ class LocationNode:
             self.disk.cache.clear()
         if cache_lost:
             self.checker.not_held(self.name)
+            self.checker.places[self.name].kept_us = None
         self.start()
 
     def switch(self, above: tuple[str, ...]) -> None:
@@ -84,7 +93,7 @@ class LocationNode:
         self.above = above
         if self.keeper is not None and self.life is not None:
             self.link = self.network.link(self.name, above[0])
-            self.life.context.copy().run(self.keeper.switch, self.link)
+            self.life.context.copy().run(self.keeper.switch, self.link, above[0])
 
     def flying(self, namespace: str, key: str) -> bool:
         """See `faults.Place`."""

@@ -27,7 +27,7 @@ from atoll.core.model import (
     Position,
     Written,
 )
-from atoll.core.version import NO_VERSION, Version, Versions
+from atoll.core.version import CENTRAL_NODE, NO_VERSION, Version, Versions, version_at
 from atoll.store.protocol import Admit, Change, Changes, Found, SweepOrder, Swept, Usage
 
 US_PER_S = 1_000_000
@@ -245,7 +245,7 @@ class MemoryStore:
             after.incarnation != self._incarnation
             or not self._log_start <= after.sequence <= self._sequence
         ):
-            raise PositionTooOldError(position=str(after), oldest=str(self._at(self._log_start)))
+            raise PositionTooOldError(position=str(after), start_at=str(self._at(self._log_start)))
         rows = [row for row in self._log if row[0] > after.sequence][:limit]
         changes: list[Change] = []
         for sequence, namespace, key, version in rows:
@@ -303,6 +303,8 @@ class MemoryStore:
             )
         for at in removed:
             del self._entries[at]
+        if expired:
+            self._last_version = max(self._last_version, version_at(order.now_us, CENTRAL_NODE))
         return len(expired), len(removed)
 
     def _forget(self, order: SweepOrder) -> int:

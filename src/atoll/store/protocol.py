@@ -123,7 +123,11 @@ class Store(Protocol):
 
     @property
     def last_version(self) -> Version:
-        """The largest version ever committed here, also if it has been swept since."""
+        """What later stamps must be later than, whatever the clock says.
+
+        The largest version ever committed here, also if it has been swept since; and when
+        something was swept as expired, the time by which it was.
+        """
         ...
 
     async def get(self, namespace: str, keys: Sequence[str]) -> Found:

@@ -304,7 +304,7 @@ class Reader:
             end, start = _position(database)
             if after.incarnation != end.incarnation or not start <= after.sequence <= end.sequence:
                 oldest = Position(incarnation=end.incarnation, sequence=start)
-                raise PositionTooOldError(position=str(after), oldest=str(oldest))
+                raise PositionTooOldError(position=str(after), start_at=str(oldest))
             rows_max = min(limit, CHANGES_ROWS_MAX)
             rows = database.query(_CHANGES, (after.sequence, rows_max, EAGER_BYTES_MAX))
             changes = [change for change in map(self._change, rows) if change is not None]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, cast
 
+from atoll.core.version import CENTRAL_NODE, version_at
 from atoll.store.protocol import SweepOrder, Swept
 from atoll.store.sqlite.applying import BURY, DELETE
 from atoll.store.sqlite.records import chunk_id
@@ -39,6 +40,9 @@ async def sweep(transaction: Transaction, order: SweepOrder) -> Swept:
     found = query(_EXPIRED, (order.now_us // US_PER_S, order.limit))
     expired = cast("list[_Row]", found)
     await _remove(transaction, expired, bury=True)
+    if expired:
+        by = version_at(order.now_us, CENTRAL_NODE)
+        transaction.head.last_version = max(transaction.head.last_version, by)
     tombstones = query(_TOMBSTONES, (order.tombstones_below, order.limit))
     await _delete(transaction, _REMOVE_TOMBSTONE, tombstones)
     outcomes = query(_OUTCOMES, (order.outcomes_before_us, order.limit))

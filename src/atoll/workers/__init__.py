@@ -1,0 +1,1 @@
+"""Running Workers on workerd: their scripts, their projects, the configuration, the process."""
