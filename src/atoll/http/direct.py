@@ -38,7 +38,7 @@ class DirectProtocol(WireProtocol):
     _within: bool = False
     """Whether the parser is in the middle of a request."""
     _came: bytes = b""
-    """The piece that is being read."""
+    """The piece that is being read, if a request begins with it."""
 
     def on_message_begin(self) -> None:
         """Begin a request. What uvicorn notes of one besides is noted when it gets it."""
@@ -129,13 +129,11 @@ class DirectProtocol(WireProtocol):
 
     def _answered_at_once(self, app: App) -> bool:
         """Answer a plain read, and say whether it was one."""
-        parser = self.parser
         if (
             app.hot is None
             or not self._keep_alive
             or self.flow.write_paused
-            or parser is None
-            or parser.get_method() != b"GET"
+            or self.parser.get_method() != b"GET"
         ):
             return False
         headers = plain(self.headers)
@@ -186,7 +184,7 @@ class DirectProtocol(WireProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""
-        self._came = data
+        self._came = b"" if self._within else data
         super().data_received(data if self.awaits_body else legal(data))
         if self._held:
             self._held = False

@@ -35,6 +35,7 @@ QUERY_FIELDS_MAX: Final = 64
 MS_PER_S: Final = 1000
 
 NO_RULES: Final = NamespaceRules()
+NOBODY: Final[Principal | None] = None
 
 Header = tuple[bytes, bytes]
 
@@ -93,7 +94,7 @@ class Request:
         self.key = b""
         self.rules = NO_RULES
         """Those of the namespace, once it was found."""
-        self.principal: Principal | None = None
+        self.principal: Principal | None = NOBODY
         """Who asks, once they were admitted to the namespace."""
         self.body_bytes = 0
         """How much of the body has arrived."""

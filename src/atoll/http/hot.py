@@ -1,9 +1,9 @@
 """Plain reads of what a location holds, answered as soon as their last byte is here.
 
 Most requests to a location are such a read, and most of what an answer costs is the way to it. A
-`GET` by `/v1` or a binding, with a bearer token and without wishes, for a key that is held and fresh
-goes no way at all: one look at the cache, one write to the socket. Whatever is different is not
-answered here, and goes the ordinary way; no client can tell which way was taken.
+`GET` by `/v1` or a binding, with a bearer token and without wishes, for a key that is held and
+fresh goes no way at all: one look at the cache, one write to the socket. Whatever is different is
+not answered here, and goes the ordinary way; no client can tell which way was taken.
 
 Who may read what is not decided here either. The ordinary way decides it, and for a quarter of a
 second the same token may read the same namespace without being asked again.
@@ -73,7 +73,7 @@ _DECIDING: Final = frozenset(
         b"x-auth-key",
     }
 )
-"""Headers that an answer depends on. Beyond the first three they are wishes, or the ordinary way's."""
+"""Headers that an answer depends on. Only with the first three can it be given here."""
 
 _BYTES: Final = b"content-type: application/octet-stream\r\n"
 _JSON: Final = b"content-type: application/json\r\n"

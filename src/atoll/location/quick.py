@@ -1,7 +1,7 @@
 """Answers that are so plainly there that nothing is to be weighed: most reads of most programs.
 
-A process looks at the cache's bytes and has `glance` say whether they are an answer. Whatever is out
-of the ordinary in any way is left to `Lookup`, or to the keeper.
+A process looks at the cache's bytes and has `glance` say whether they are an answer. Whatever is
+out of the ordinary in any way is left to `Lookup`, or to the keeper.
 """
 
 from collections.abc import Callable
