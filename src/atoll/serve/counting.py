@@ -5,17 +5,14 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from atoll.clock import Clock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, ParameterInvalidError
 from atoll.serve.server import Upkeep
-from atoll.usage.collector import COUNTS_NAME, Collector, Courier, Write
+from atoll.usage.collector import COUNTS_NAME, USAGE_NAME, Collector, Courier, Write
 from atoll.usage.meter import Meter
 from atoll.usage.prices import FILE_BYTES_MAX, PriceBook, decode_books
-
-USAGE_NAME: Final = "usage"
 
 
 @asynccontextmanager

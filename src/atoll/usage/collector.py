@@ -29,7 +29,10 @@ NUMBER_BYTES: Final = 8
 LABEL_BYTES: Final = 8
 FINGERPRINT_BYTES: Final = 16
 
+USAGE_NAME: Final = "usage"
+"""In a node's folder, the folder of a collector."""
 COUNTS_NAME: Final = "counts"
+"""In that, the folder in which `Meter`s count."""
 STATE_NAME: Final = "state"
 
 _log = structlog.get_logger(__name__)

@@ -99,6 +99,11 @@ def stop_of(quota: Quota, now_s: int) -> Stop:
     )
 
 
+def is_stopped(stops: Sequence[Stop], operation: Operation, *, now_s: int) -> bool:
+    """Whether an operation is stopped now."""
+    return any(stop.operation is operation and now_s < stop.until_s for stop in stops)
+
+
 def require_within(stops: Sequence[Stop], operations: Iterable[Operation], *, now_s: int) -> None:
     """Refuse what is stopped.
 
