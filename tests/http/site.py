@@ -21,6 +21,7 @@ from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
 from atoll.metering import Metering
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
@@ -148,6 +149,7 @@ class Site:
             name="central",
             spool_dir=spool_dir,
             ready=ready,
+            oversight=Oversight(central),
             nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
             metering=metering,
             analytics=Analytics(metering, accounts),

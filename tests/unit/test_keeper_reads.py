@@ -431,6 +431,24 @@ async def test_a_change_vouches_for_no_other_key() -> None:
     await setup.a.stop()
 
 
+async def test_the_clock_error_is_the_upstream_s_and_the_round_trip() -> None:
+    """An upstream that cannot say how wrong it is leaves a location without a word either."""
+    for error_ms, stated in ((700, 701), (0, 1), (None, None)):
+        setup = Setup()
+        at = (await setup.write(b"1")).position
+        script: list[Downward] = [
+            StartedOver(position=at),
+            Echo(instant_ms=0, position=at, central_us=setup.clock.now_us(), error_ms=error_ms),
+        ]
+        setup.a.wire = Scripted(setup.central, script)
+        setup.a.keeper = setup.a.made()
+        setup.a.start()
+        await setup.settle()
+
+        assert setup.a.keeper.telling.status().clock_error_ms == stated
+        await setup.a.stop()
+
+
 async def test_after_a_start_over_what_is_read_is_soon_as_fresh_as_the_feed() -> None:
     """Nothing vouches for it, so a read has it asked for again, and the feed covers the answer."""
     async with Setup(log_rows_max=1) as setup:

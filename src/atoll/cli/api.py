@@ -87,6 +87,20 @@ class Api:
         except msgspec.MsgspecError as error:
             raise self._not_ours(response) from error
 
+    async def lines(self, path: str, params: dict[str, str]) -> list[tuple[bytes, Json]]:
+        """Get lines of JSON, each as it came and decoded.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        response = await self._send("GET", path, params=params)
+        if response.is_error:
+            raise self._refusal(response)
+        try:
+            return [(line, msgspec.json.decode(line)) for line in response.content.splitlines()]
+        except msgspec.MsgspecError as error:
+            raise self._not_ours(response) from error
+
     @asynccontextmanager
     async def value(self, namespace: str, key: str) -> AsyncGenerator[httpx.Response]:
         """Open a value to read it piece by piece.
@@ -294,22 +308,36 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def connected(
-    target: Target, *, timeout_s: float, ca_certificate: Path | None
+    target: Target,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
 ) -> AsyncGenerator[Api]:
     """Open a client for as long as a command runs; see `opened_client`."""
     async with opened_client(
-        target.url, timeout_s=timeout_s, ca_certificate=ca_certificate
+        target.url,
+        timeout_s=timeout_s,
+        ca_certificate=ca_certificate,
+        socket_path=socket_path,
     ) as client:
         yield Api(client, target)
 
 
-def opened_client(url: str, *, timeout_s: float, ca_certificate: Path | None) -> httpx.AsyncClient:
+def opened_client(
+    url: str,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
+) -> httpx.AsyncClient:
     """Make a client of one node.
 
     Args:
         url: Where requests go.
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
+        socket_path: A unix socket to connect to instead.
     """
     address = httpx.URL(url)
     verify: ssl.SSLContext | bool = True
@@ -325,4 +353,7 @@ def opened_client(url: str, *, timeout_s: float, ca_certificate: Path | None) ->
         # A proxy that the environment names is for the outside, not for this machine.
         trust_env=address.host not in LOOPBACK,
         verify=verify,
+        transport=None
+        if socket_path is None
+        else httpx.AsyncHTTPTransport(uds=str(socket_path), verify=verify),
     )

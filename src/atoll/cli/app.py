@@ -18,6 +18,7 @@ from atoll.cli import (
     local,
     namespaces,
     nodes,
+    operations,
     simulating,
     usage,
     verifying,
@@ -77,7 +78,7 @@ for group, name, text in (
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
 usage.register(app)
-local.register_upkeep(app)
+operations.register(app, local.register_upkeep(app))
 simulating.register(app)
 verifying.register(app)
 

@@ -63,7 +63,7 @@ class App:
         self._timer_us = node.clock.now_us if node.timer_us is None else node.timer_us
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
-        self._metrics = RequestMetrics(node.registry)
+        self.metrics = RequestMetrics(node.registry, readers=node.readers)
         self._clock = node.clock
         self._meter = node.meter
         self._accounts = node.accounts
@@ -195,7 +195,7 @@ class App:
     ) -> None:
         """Count a request that was answered, and log it."""
         elapsed_us = max(0, self._timer_us() - started_us)
-        self._metrics.of(face, operation).count(
+        self.metrics.of(face, operation).count(
             status,
             elapsed_s=elapsed_us / US_PER_S,
             received_bytes=received_bytes,

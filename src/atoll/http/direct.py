@@ -129,11 +129,13 @@ class DirectProtocol(WireProtocol):
 
     def _answered_at_once(self, app: App) -> bool:
         """Answer a plain read, and say whether it was one."""
+        parser = self.parser
+        assert parser is not None
         if (
             app.hot is None
             or not self._keep_alive
             or self.flow.write_paused
-            or self.parser.get_method() != b"GET"
+            or parser.get_method() != b"GET"
         ):
             return False
         headers = plain(self.headers)

@@ -10,10 +10,13 @@ from prometheus_client import CollectorRegistry
 from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
+from atoll.http.exchange import Answer, Request
+from atoll.http.metrics import Readers
 from atoll.http.peer import Admission
 from atoll.location.quick import Near
 from atoll.metering import Metering
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.principal import Principal
 from atoll.upstream import Upstream
 from atoll.usage.meter import Meter
@@ -33,6 +36,30 @@ class Queries(Protocol):
 
 WATCHES_MAX: Final = 500
 """Each change wakes every watch of a process, so more would hold up its other work."""
+
+
+class Inside(Protocol):
+    """Who can tell; the paths and methods were checked."""
+
+    async def status(self, request: Request) -> Answer:
+        """Tell how the location is."""
+        ...
+
+    async def journal(self, request: Request) -> Answer:
+        """List what is in the journal."""
+        ...
+
+    async def refused(self, request: Request) -> Answer:
+        """Hand out what was refused."""
+        ...
+
+    async def discard(self, request: Request) -> Answer:
+        """Let go of the refused entry whose number is in `request.key`."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the metrics of the whole location."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +86,12 @@ class Node:
     """Tells microseconds for durations, where `clock` does more than that; else the clock does."""
     near: Near | None = None
     """The location's cache as this process sees it, where plain reads may be answered from it."""
+    oversight: Oversight | None = None
+    """The locations, where they are looked after: at central."""
+    inside: Inside | None = None
+    """What tells of this location from the inside; `None` at central."""
+    readers: Readers | None = None
+    """At a keeper: what its readers have counted of requests."""
     is_private: bool = False
     """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
     watches_max: int = WATCHES_MAX

@@ -50,6 +50,8 @@ from atoll.http.exchange import (
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, combined, headers_of_reading
+from atoll.http.v1_inside import V1Inside, is_inside
+from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
 from atoll.http.v1_usage import QUOTAS_PATH, USAGE_PATH, V1Usage
 from atoll.http.v1_watch import Watches
@@ -108,6 +110,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "account_not_found": 404,
     "token_not_found": 404,
     "node_not_found": 404,
+    "location_not_found": 404,
+    "journal_entry_not_found": 404,
     "unauthenticated": 401,
     "forbidden": 403,
     "condition_failed": 412,
@@ -127,6 +131,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "cut_off": 503,
     "not_admitted": 503,
     "central_only": 421,
+    "location_only": 421,
     "not_held": 504,
     "outcome_unknown": 503,
     "journal_full": 503,
@@ -180,6 +185,8 @@ class V1:
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
         self._usage = V1Usage(node, bodies)
+        self._locations = V1Locations(node)
+        self._inside = V1Inside(node)
         self._values = Values(node, bodies, FACE_V1)
         watches = Watches(
             node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
@@ -196,6 +203,7 @@ class V1:
             b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"where": {"GET": _Operation("where", read, self._where)},
             b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
@@ -215,6 +223,10 @@ class V1:
             return await self._nodes.answer(request)
         if request.path in {USAGE_PATH, QUOTAS_PATH}:
             return await self._usage.answer(request)
+        if request.path.startswith(LOCATIONS_PREFIX):
+            return await self._locations.answer(request)
+        if is_inside(request.path):
+            return await self._inside.answer(request)
         methods = self._route(request)
         method = "GET" if request.method == "HEAD" else request.method
         operation = methods.get(method)
@@ -227,9 +239,9 @@ class V1:
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
         match request.path.split(b"/", 5)[2:]:
-            case [b"namespaces", namespace, b"values", key]:
-                what, request.key = b"values", key
-            case [b"namespaces", namespace, what] if what != b"values":
+            case [b"namespaces", namespace, (b"values" | b"where") as what, key]:
+                request.key = key
+            case [b"namespaces", namespace, what] if what not in {b"values", b"where"}:
                 pass
             case _:
                 what, namespace = b"", b""
@@ -280,6 +292,9 @@ class V1:
 
     async def _delete(self, request: Request, principal: Principal) -> Answer:
         return _written_answer(request, await self._values.delete(request, principal))
+
+    async def _where(self, request: Request, _principal: Principal) -> Answer:
+        return await self._locations.where(request)
 
     # The namespace.
 

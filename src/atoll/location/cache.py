@@ -74,6 +74,11 @@ class Cache(Protocol):
         """How much it holds."""
         ...
 
+    @property
+    def entries(self) -> int:
+        """How many records that is."""
+        ...
+
     def load(self) -> CacheState | None:
         """Return the state saved last, `None` if the cache is new or was lost."""
         ...
@@ -150,6 +155,11 @@ class MemoryCache:
     def size_bytes(self) -> int:
         """See `Cache`."""
         return self._size_bytes
+
+    @property
+    def entries(self) -> int:
+        """See `Cache`."""
+        return len(self._records)
 
     def load(self) -> CacheState | None:
         """See `Cache`."""

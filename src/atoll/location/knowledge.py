@@ -66,6 +66,8 @@ class Knowledge:
         self.recent = RecentChanges(recent_changes_max)
         self.on_discard: list[Callable[[], None]] = []
         """Called when everything known was of another incarnation."""
+        self.evicted = 0
+        """How many records were let go of for room."""
         self._boot = boot
         self._upstream = upstream
         self._in_air: Counter[Place] = Counter()
@@ -430,7 +432,7 @@ class Knowledge:
         if self.cache.size_bytes <= self.cache.size_bytes_max:
             return
         for place in self.cache.unread():
-            self.evict(place)
+            self.evicted += self.evict(place)
             if self.cache.size_bytes <= self.cache.size_bytes_max:
                 return
 

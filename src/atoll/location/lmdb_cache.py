@@ -196,6 +196,12 @@ class LmdbCache:
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * stat["psize"] + sum(self._large_held.values())
 
+    @property
+    def entries(self) -> int:
+        """See `Cache`."""
+        with self._env.begin() as look:
+            return int(look.stat(self._records)["entries"])
+
     def load(self) -> CacheState | None:
         """See `Cache`."""
         with self._env.begin(db=self._meta) as look:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError
-from atoll.core.model import JournalToken, Position, Read, Reading
+from atoll.core.model import SYSTEM_NAMESPACE, JournalToken, Position, Read, Reading
 from atoll.location.age import NEVER, Feed, Record
 from atoll.location.cache import CacheState, MemoryCache
 from atoll.location.codec import digest_of
@@ -140,8 +140,13 @@ class Lookup:
 
     def _counted(self, demand: Demand, reading: Reading) -> Reading:
         """Count an answer that the keeper does not see."""
-        if self._mapping is not None:
-            self._mapping.note(digest_of(*demand.place), reading.cache)
+        if self._mapping is None:
+            return reading
+        digest = digest_of(*demand.place)
+        if demand.namespace == SYSTEM_NAMESPACE:
+            self._mapping.mark(digest)
+        else:
+            self._mapping.note(digest, reading.cache)
         return reading
 
     def final(self, demand: Demand) -> Reading:

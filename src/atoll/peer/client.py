@@ -203,6 +203,32 @@ class PeerClient:
         page: Page = await self._call(b"list", codec.pack(query).frame, codec.PAGE, again=True)
         return page
 
+    async def plain(self, method: str, target: bytes) -> tuple[int, bytes, bytes]:
+        """Make a request that is not of the peer protocol, without a body.
+
+        Returns:
+            The status, the type of the answer's content, and the content.
+
+        Raises:
+            UnreachableError: There is no answer, or one larger than any frame.
+        """
+        async with self._calls:
+            connection = await self._opened()
+            try:
+                head = method.encode() + b" " + target
+                connection.writer.write(head + b" HTTP/1.1\r\n" + self._fields + b"\r\n")
+                await connection.writer.drain()
+                status, headers = await connection.head()
+                size = int(headers[b"content-length"])
+                if size > codec.FRAME_BYTES_MAX:
+                    raise UnreachableError(sent=True)
+                body = await connection.reader.readexactly(size)
+                return status, headers.get(b"content-type", b""), body
+            except (*_Broken, KeyError) as error:
+                raise UnreachableError(sent=True) from error
+            finally:
+                connection.abort()
+
     # One call.
 
     async def _call(self, verb: bytes, body: bytes, form: codec.Form, *, again: bool) -> Any:  # noqa: ANN401 - what the form decodes

@@ -22,9 +22,11 @@ from atoll.config import Config
 from atoll.core.errors import StoreError, StoreNotFoundError
 from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
+from atoll.http.location_metrics import CentralMetrics
 from atoll.http.usage_metrics import UsageMetrics
 from atoll.metering import Metering
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.serve.counting import books_of, counting, courier_of, preparing
 from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
 from atoll.store import sqlite
@@ -143,7 +145,9 @@ async def serve(
     )
     # It takes a good part of a second, which commands that never serve should not wait for.
     queries = await asyncio.to_thread(import_module, "atoll.http.analytics")
+    oversight = Oversight(node.central)
     registry = CollectorRegistry()
+    CentralMetrics(oversight, node.clock, registry)
     UsageMetrics(metering, registry)
 
     def make(ready: Callable[[], bool]) -> App:
@@ -161,6 +165,7 @@ async def serve(
                 metering=metering,
                 analytics=queries.Analytics(metering, node.accounts),
                 meter=meter,
+                oversight=oversight,
                 registry=registry,
                 access_log=config.access_log,
             )

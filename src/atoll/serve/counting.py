@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from atoll.clock import Clock
+from atoll.clock import Clock, SystemClock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, ParameterInvalidError
 from atoll.serve.server import Upkeep
@@ -41,6 +41,15 @@ async def courier_of(folder: Path, node: str, write: Write) -> Courier:
         lambda: Collector(folder / USAGE_NAME, node=node, random_bytes=os.urandom)
     )
     return Courier(collector, write)
+
+
+async def delivering(folder: Path, node: str, write: Write, *, config: Config) -> Upkeep:
+    """Return the work of delivering to central what a node counts; see `courier_of`."""
+    courier = await courier_of(folder, node, write)
+    clock = SystemClock()
+    return Upkeep(
+        name="deliver", work=lambda: courier.deliver_forever(clock, config.usage_interval_s)
+    )
 
 
 def preparing(meter: Meter, clock: Clock) -> Upkeep:

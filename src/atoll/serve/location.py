@@ -27,19 +27,24 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.clock import SystemClock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, UnauthenticatedError
 from atoll.http.app import App, Node, create_app
+from atoll.http.inside import KeeperInside, ReaderInside
+from atoll.http.location_metrics import KeeperMetrics
+from atoll.http.metrics import Readers
+from atoll.http.node import Inside
 from atoll.http.peer import Everybody
 from atoll.location.file_journal import FileJournal
 from atoll.location.folder import KeeperLock, boot_id
 from atoll.location.keeper import Keeper, KeeperSettings
 from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
-from atoll.location.mapping import Collector, ReaderMapping
+from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, publish
 from atoll.location.quick import KeeperQuick, Near, Quick
 from atoll.location.reader import Reader
@@ -48,7 +53,8 @@ from atoll.nodes import Nodes
 from atoll.peer.client import PeerClient
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.registry import check_name
-from atoll.serve.counting import counting, courier_of, preparing
+from atoll.serve.collecting import READER, collecting, telling
+from atoll.serve.counting import counting, delivering, preparing
 from atoll.serve.server import (
     FOLDER_MODE,
     Upkeep,
@@ -75,8 +81,6 @@ CREDENTIAL_BYTES_MAX: Final = 1024
 
 LABEL_BYTES: Final = 4
 """What tells the journals of one location apart."""
-COLLECT_S: Final = 1.0
-"""How often the keeper collects what readers read and counted."""
 SOCKET_BACKLOG: Final = 1024
 MS_PER_S: Final = 1000
 
@@ -269,11 +273,13 @@ def _app(
     site: Site,
     upstream: Upstream,
     central_us: Callable[[], int | None],
+    inside: Inside,
     *,
     meter: Meter,
     ready: Callable[[], bool],
     spool_dir: Path,
     near: Near,
+    registry: CollectorRegistry | None = None,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -303,16 +309,26 @@ def _app(
                 grace_s=config.credential_grace_s,
             ),
             meter=meter,
+            registry=registry or CollectorRegistry(),
+            inside=inside,
             access_log=config.access_log,
         )
     )
 
 
 def _private_app(
-    site: Site, keeper: Keeper, meter: Meter, *, ready: Callable[[], bool], spool_dir: Path
+    site: Site,
+    keeper: Keeper,
+    readers: Readers,
+    meter: Meter,
+    *,
+    ready: Callable[[], bool],
+    spool_dir: Path,
 ) -> App:
     """Make what answers the location's own readers, and programs on this machine."""
     config = site.config
+    registry = CollectorRegistry()
+    KeeperMetrics(keeper, registry)
     clock = CentralTime(keeper.knowledge.time.central_us)
     return create_app(
         Node(
@@ -324,6 +340,9 @@ def _private_app(
             spool_dir=spool_dir,
             ready=ready,
             peers=Everybody(),
+            registry=registry,
+            inside=KeeperInside(keeper, registry),
+            readers=readers,
             is_private=True,
             meter=meter,
             access_log=False,
@@ -360,8 +379,12 @@ async def serve_alone(
         announce(url)
 
     async with kept(site) as keeper, counting(site.folder) as meter:
+        registry = CollectorRegistry()
+        KeeperMetrics(keeper, registry)
+        inside = KeeperInside(keeper, registry)
         central_us = keeper.knowledge.time.central_us
         near = _near_keeper(site, keeper)
+        counted: dict[str, bytes] = {}
         with _private_socket(site) as private:
             await serve_app(
                 site.config,
@@ -369,28 +392,35 @@ async def serve_alone(
                     site,
                     keeper,
                     central_us,
+                    inside,
                     meter=meter,
                     ready=ready,
                     spool_dir=spool_dir,
                     near=near,
+                    registry=registry,
                 ),
                 announce=answering,
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    collecting(site.folder / READERS_NAME, keeper, counted),
                     Upkeep(
                         name="private",
                         work=lambda: serve_beside(
                             _private_config(site),
                             lambda ready: _private_app(
-                                site, keeper, meter, ready=ready, spool_dir=spool_dir
+                                site,
+                                keeper,
+                                lambda: counted,
+                                meter,
+                                ready=ready,
+                                spool_dir=spool_dir,
                             ),
                             private,
                         ),
                         is_vital=True,
                     ),
-                    await _delivering(site, keeper),
+                    await delivering(site.folder, site.name, keeper.write, config=site.config),
                     preparing(meter, SystemClock()),
                     *(() if part is None else (_living(part),)),
                 ),
@@ -405,25 +435,26 @@ def _near_keeper(site: Site, keeper: Keeper) -> KeeperQuick:
         keeper.knowledge,
         cache,
         age_ms_max=round(site.config.bound_s * MS_PER_S),
-        count=lambda _namespace, _status: None,
+        count=keeper.counts.note,
     )
 
 
 async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
+    counted: dict[str, bytes] = {}
     async with kept(site) as keeper, counting(site.folder) as meter:
         with _private_socket(site) as listener:
             await serve_app(
                 _private_config(site),
                 lambda ready: _private_app(
-                    site, keeper, meter, ready=ready, spool_dir=_spool(site)
+                    site, keeper, lambda: counted, meter, ready=ready, spool_dir=_spool(site)
                 ),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
-                    await _delivering(site, keeper),
+                    collecting(site.folder / READERS_NAME, keeper, counted),
+                    await delivering(site.folder, site.name, keeper.write, config=site.config),
                     preparing(meter, SystemClock()),
                     _living(part),
                 ),
@@ -454,8 +485,8 @@ def _spool(site: Site) -> Path:
     return empty_spool(site.folder, f"spool-{os.getpid()}")
 
 
-async def serve_reader(site: Site, part: Part) -> None:
-    """Be one of the location's readers, on the socket that they share."""
+async def serve_reader(site: Site, part: Part, name: str) -> None:
+    """Be one of the location's readers, on the socket that they share; `name` says which."""
     keeper = PeerClient("http://keeper", socket_path=site.socket_path, spool_dir=site.folder)
     mapping = ReaderMapping(site.folder / READERS_NAME)
     sight = LmdbSight(site.folder / CACHE_NAME)
@@ -471,22 +502,36 @@ async def serve_reader(site: Site, part: Part) -> None:
     )
     near = Quick(reader.lookup, sight, mapping, age_ms_max=age_ms_max)
     listener = socket.socket(fileno=part.listen_fd)
+    apps: list[App] = []
+
+    def make(ready: Callable[[], bool], meter: Meter) -> App:
+        inside = ReaderInside(keeper)
+        apps.append(
+            _app(
+                site,
+                reader,
+                reader.central_us,
+                inside,
+                meter=meter,
+                ready=ready,
+                spool_dir=_spool(site),
+                near=near,
+            )
+        )
+        return apps[-1]
+
     try:
         async with counting(site.folder) as meter:
             await serve_app(
                 site.config,
-                lambda ready: _app(
-                    site,
-                    reader,
-                    reader.central_us,
-                    meter=meter,
-                    ready=ready,
-                    spool_dir=_spool(site),
-                    near=near,
-                ),
+                lambda ready: make(ready, meter),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
-                upkeep=(_living(part), preparing(meter, SystemClock())),
+                upkeep=(
+                    _living(part),
+                    telling(site.folder / READERS_NAME, name, lambda: apps[0].metrics),
+                    preparing(meter, SystemClock()),
+                ),
                 listener=listener,
             )
     finally:
@@ -511,8 +556,8 @@ async def supervise(site: Site, arguments: Sequence[str], announce: Callable[[st
             Role(name="keeper", arguments=(*arguments, "--part", "keeper"), is_single=True),
             *(
                 Role(
-                    name=f"reader-{number}",
-                    arguments=(*arguments, "--part", "reader"),
+                    name=f"{READER}-{number}",
+                    arguments=(*arguments, "--part", f"{READER}-{number}"),
                     listener=listener,
                 )
                 for number in range(1, config.processes + 1)
@@ -543,23 +588,3 @@ def _living(part: Part) -> Upkeep:
             sign_of_life(part.alive_fd)
 
     return Upkeep(name="alive", work=show_forever, is_vital=True)
-
-
-async def _delivering(site: Site, keeper: Keeper) -> Upkeep:
-    """Return the work of delivering to central what was counted here."""
-    courier = await courier_of(site.folder, site.name, keeper.write)
-    interval_s = site.config.usage_interval_s
-    clock = SystemClock()
-    return Upkeep(name="deliver", work=lambda: courier.deliver_forever(clock, interval_s))
-
-
-async def _collect_forever(site: Site, keeper: Keeper) -> None:
-    """Collect what readers read and counted."""
-    collector = Collector(site.folder / READERS_NAME)
-    cache = keeper.knowledge.cache
-    assert isinstance(cache, LmdbCache)
-    cache.read_elsewhere = collector.was_read
-    clock = SystemClock()
-    while True:
-        await clock.sleep(COLLECT_S)
-        collector.collect()
