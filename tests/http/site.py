@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive
 
 from atoll.accounts import Account, Accounts, Namespace
@@ -19,6 +20,7 @@ from atoll.core.limits import Limits
 from atoll.http.analytics import Analytics
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.http.usage_metrics import UsageMetrics
 from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
@@ -141,8 +143,11 @@ class Site:
             stored=lambda name: store.usage(name, now_us=clock.now_us()),
             courier=courier,
         )
+        registry = CollectorRegistry()
+        UsageMetrics(metering, registry)
         node = Node(
             upstream=upstream(central),
+            registry=registry,
             accounts=accounts,
             limits=limits,
             clock=clock,

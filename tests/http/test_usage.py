@@ -247,6 +247,30 @@ async def test_credentials_reach_as_far_as_they_say(site: Site) -> None:
     assert (await site.ask("GET", mixed)).status == 404
 
 
+async def test_metrics_show_the_same_numbers(site: Site) -> None:
+    """By location, namespace and operation; with the quotas."""
+    await site.put("a", b"x" * 100)
+    await site.get("a")
+    await site.get("none")
+    quota = {"meter": "read", "limit": 5, "period": "month", "namespace": site.namespace.id}
+    await site.ask_json("PUT", "/v1/quotas", {"quotas": [quota]})
+
+    told = (await site.ask("GET", "/metrics")).body.decode()
+
+    of = f'location="central",namespace="{site.namespace.id}"'
+    for line in (
+        f'atoll_operations_total{{face="rest",{of},operation="read",outcome="miss_found"}} 1.0',
+        f'atoll_operations_total{{face="rest",{of},operation="read",outcome="miss_missing"}} 1.0',
+        f'atoll_operation_seconds_count{{{of},operation="read"}} 2.0',
+        f'atoll_operation_seconds_bucket{{le="+Inf",{of},operation="write"}} 1.0',
+        f'atoll_operation_received_bytes_total{{{of},operation="write"}} 100.0',
+        f'atoll_operation_sent_bytes_total{{{of},operation="read"}} 100.0',
+        f"atoll_answer_age_seconds_count{{{of}}} 2.0",
+        f'hard="false",meter="read",namespace="{site.namespace.id}",period="month"}} 2.0',
+    ):
+        assert line in told, line
+
+
 # Quotas.
 
 

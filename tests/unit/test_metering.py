@@ -14,7 +14,7 @@ from atoll.central import Central
 from atoll.core.errors import AtollError
 from atoll.core.limits import Limits
 from atoll.core.location_errors import UnreachableError
-from atoll.core.model import Batch, Mutation, Written
+from atoll.core.model import USAGE_NAMESPACE, Batch, Mutation, Written
 from atoll.store.memory import MemoryStore
 from atoll.store.protocol import Usage
 from atoll.usage.collector import Collector, Courier
@@ -34,6 +34,7 @@ from atoll.usage.histogram import quantile
 from atoll.usage.ledger import HOURS_KEPT_S, Counted, Ledger, Owned
 from atoll.usage.meter import FILES_MAX, ROWS_PER_FILE, Meter, rows_in
 from tests.support.clock import ManualClock
+from tests.support.location import Setup as Places
 from tests.support.rng import seeded_bytes
 
 pytestmark = pytest.mark.anyio
@@ -343,3 +344,46 @@ def test_where_no_file_can_be_made_nothing_is_counted(tmp_path: Path) -> None:
 
     (path,) = counts.iterdir()
     assert [found for _, _, found in rows_in(path)[1]] == [{Kind.HIT: 1}]
+
+
+async def test_counts_pass_through_a_tier(tmp_path: Path) -> None:
+    """Once, though an answer is lost on the way; and no location subscribes to them."""
+
+    def make(node: str) -> tuple[Collector, Meter]:
+        """Make what counts at a location."""
+        collector = Collector(tmp_path / node, node=node, random_bytes=seeded_bytes())
+        return collector, Meter(collector.counts)
+
+    async with Places() as places:
+        collector, meter = await asyncio.to_thread(make, "D")
+        courier = Courier(collector, places.d.keeper.write)
+        ledger = Ledger(places.central, clock=places.clock, owned=nobody, stored=nothing)
+        row = meter.row(NS, "v1", ACCOUNT, places.clock.now_us())
+        row.count_keys(Kind.HIT, 3)
+        places.a.wire.lose_answers = True  # Between the tier and central.
+        lost = asyncio.create_task(courier.deliver())
+        while not lost.done():
+            await places.pass_time(1)
+        assert isinstance(lost.exception(), AtollError)
+        places.a.wire.heal()
+        await places.pass_time(3)
+        await courier.deliver()
+        row.count_keys(Kind.HIT, 4)
+        await courier.deliver()
+        await ledger.settle()
+
+        (found,) = await ledger.by_day(ACCOUNT, [ledger.now_hour() // 24])
+        assert (found.node, found.counts) == ("D", {Kind.HIT: 7})
+        for place in places.places:
+            assert USAGE_NAMESPACE not in place.keeper.knowledge.feed.subscribed
+        meter.close()
+
+
+async def nobody() -> list[Owned]:
+    """There are no namespaces."""
+    return []
+
+
+async def nothing(namespace: str) -> Usage:
+    """Nothing is stored."""
+    raise AssertionError(namespace)
