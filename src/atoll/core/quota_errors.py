@@ -1,4 +1,4 @@
-"""The error of quotas, a part of the tree in `core.errors`: faces raise it, nodes pass none on."""
+"""The error of quotas, a part of the tree in `core.errors`."""
 
 from atoll.core.errors import LimitReachedError
 
