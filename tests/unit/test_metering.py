@@ -297,8 +297,10 @@ def test_a_process_has_so_many_files_at_most(tmp_path: Path) -> None:
 
     left = [rows_in(path)[0] for path in tmp_path.iterdir()]
     meter.close()
+    sizes = sorted(path.stat().st_size for path in tmp_path.iterdir())
 
     assert (left.count(True), left.count(False)) == (FILES_MAX, 1)
+    assert sizes[0] * 50 < sizes[1]  # What waits to be collected takes no more room than it needs.
 
 
 async def test_storage_is_sampled_once_an_hour(tmp_path: Path) -> None:

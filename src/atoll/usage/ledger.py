@@ -50,6 +50,7 @@ S_PER_HOUR: Final = 3600
 HOURS_KEPT_S: Final = 40 * HOURS_PER_DAY * S_PER_HOUR
 DAYS_KEPT_S: Final = 800 * HOURS_PER_DAY * S_PER_HOUR
 
+TOTALS_MAX: Final = 20_000
 DAYS_REMEMBERED_MAX: Final = 10_000
 LOOK_BACK_DAYS: Final = 31
 """How far back a sample is looked for that still holds, had central not run for so long."""
@@ -118,6 +119,7 @@ class Ledger:
         self._owned = owned
         self._stored = stored
         self._folding = asyncio.Lock()
+        self._sampling = asyncio.Lock()
         self._days: dict[tuple[str, int], dict[str, Mapping[Meter, int]]] = {}
         self.totals: dict[tuple[str, str, str, str], dict[int, int]] = {}
         """What was added up since this process began, by account, namespace, node and face."""
@@ -174,6 +176,8 @@ class Ledger:
             kind, number = when.split("/")
             if kind == "day":
                 self._days.pop((account, int(number)), None)
+        if len(self.totals) + len(sums) > TOTALS_MAX:
+            self.totals.clear()  # To who reads counters, as if this process had begun anew.
         for of, rows in sums.items():
             self.totals[of] = merged((self.totals.get(of, {}), *rows))
 
@@ -219,7 +223,10 @@ class Ledger:
 
     async def sample(self) -> None:
         """Note what every namespace holds, once in each hour."""
-        hour = self.now_hour()
+        async with self._sampling:
+            await self._sample(self.now_hour())
+
+    async def _sample(self, hour: int) -> None:
         day = hour // HOURS_PER_DAY
         marker = f"sampled/{day:0{NUMBER_DIGITS}d}"
         hours = await self._decoded(marker, list[int]) or []

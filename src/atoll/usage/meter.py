@@ -229,6 +229,8 @@ class _File:
     def close(self) -> None:
         self._words.release()
         self._map.close()  # It has the lock too.
+        # It may wait long for its turn, if central is out of reach.
+        os.ftruncate(self._file, _WORD * (_FILE_WORDS + self._count * _ROW_WORDS))
         os.close(self._file)
 
 
@@ -248,12 +250,12 @@ def rows_in(path: Path) -> tuple[bool, Iterator[tuple[int, RowKey, dict[int, int
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             is_left = False
-        with mmap.mmap(file, SIZE, prot=mmap.PROT_READ) as held:
-            count = min(int.from_bytes(held[:_WORD], "little"), ROWS_PER_FILE)
-            raw = held[: _WORD * (_FILE_WORDS + count * _ROW_WORDS)]
+        # What others write to their mappings of a file is what a read of it returns.
+        raw = os.pread(file, SIZE, 0)
     finally:
         os.close(file)
-    return is_left, _rows(raw, count)
+    whole = max(0, (len(raw) // _WORD - _FILE_WORDS) // _ROW_WORDS)
+    return is_left, _rows(raw, min(int.from_bytes(raw[:_WORD], "little"), whole))
 
 
 def _rows(raw: bytes, count: int) -> Iterator[tuple[int, RowKey, dict[int, int]]]:
