@@ -478,7 +478,7 @@ async def test_a_connection_that_was_idle_and_is_dead_fails_nobody(tmp_path: Pat
 
 
 async def test_a_private_socket_needs_no_credential(tmp_path: Path) -> None:
-    """Whoever may open it is a reader of the location; users are not served there."""
+    """Whoever may open it is a reader of the location; REST is not served there."""
     site = await Site.make(tmp_path)
     path = tmp_path / "k.sock"
     async with listening(site, at=path):
@@ -493,7 +493,7 @@ async def test_a_private_socket_needs_no_credential(tmp_path: Path) -> None:
                 Read(namespace=NS, keys=("k",))
             )
         reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(b"GET /v1/namespaces/x/keys HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        writer.write(b"GET /client/v4/accounts HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
             assert (await reader.read())[9:12] == b"404"
         writer.close()

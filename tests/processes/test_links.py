@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from atoll.core.errors import ParameterInvalidError, UnavailableError
+from atoll.location.sockets import PATH_BYTES_MAX, socket_path
 from atoll.serve.links import Link, Links, LinkState, Order, give
-from atoll.serve.sockets import PATH_BYTES_MAX, socket_path
 
 LARGE = bytes(range(256)) * 40_000
 

@@ -8,7 +8,8 @@ import pytest
 from atoll.core.location_errors import CutOffError
 from atoll.core.model import CacheStatus, Read, Reading
 from atoll.location.cache import MemoryCache
-from atoll.location.reader import MemorySight, Reader
+from atoll.location.lookup import MemorySight
+from atoll.location.reader import Reader
 from tests.support.location import NS, Place, Setup, Wire, value_of
 
 pytestmark = pytest.mark.anyio

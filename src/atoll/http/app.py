@@ -140,12 +140,10 @@ class App:
         path = request.path
         if self._peer is not None and path.startswith(peer.PREFIX):
             return self._peer
-        if self._is_private:
-            return self._admin
-        if path.startswith(rest.PREFIX):
-            return self._rest
         if path.startswith(v1.PREFIX):
             return self._v1
+        if path.startswith(rest.PREFIX) and not self._is_private:
+            return self._rest
         return self._admin
 
     async def _answer(self, face: Face, request: Request) -> Answer:

@@ -39,7 +39,7 @@ class Node:
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
     is_private: bool = False
-    """Whether it serves nodes alone, and no users: a keeper behind its readers."""
+    """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
     watches_max: int = WATCHES_MAX
     """How many watches may be open at this process."""
     access_log: bool = True

@@ -27,18 +27,22 @@ class Current:
         """
         self._path = path
         flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
-        file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
-            seen = os.fstat(file)
-            self._inode = seen.st_dev, seen.st_ino
-            if writable and seen.st_size < FORM.size:
-                os.ftruncate(file, FORM.size)
-            elif seen.st_size < FORM.size:
-                raise OSError(f"{path} is too short")
-            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-            self._map = mmap.mmap(file, FORM.size, access=access)
-        finally:
-            os.close(file)
+            self._map = self._mapped(writable=writable)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def _mapped(self, *, writable: bool) -> mmap.mmap:
+        seen = os.fstat(self._file)
+        self._inode = seen.st_dev, seen.st_ino
+        if writable and seen.st_size < FORM.size:
+            os.ftruncate(self._file, FORM.size)
+        elif seen.st_size < FORM.size:
+            raise OSError(f"{self._path} is too short")
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        return mmap.mmap(self._file, FORM.size, access=access)
 
     @classmethod
     def of(cls, folder: Path, *, writable: bool) -> Self:
@@ -67,6 +71,11 @@ class Current:
             return False
         return (seen.st_dev, seen.st_ino) == self._inode
 
+    def is_unlinked(self) -> bool:
+        """Whether no path names this file any more, as far as that shows without a look at one."""
+        return os.fstat(self._file).st_nlink == 0
+
     def close(self) -> None:
         """Let go of it."""
         self._map.close()
+        os.close(self._file)

@@ -26,7 +26,8 @@ TABLE_BYTES: Final = 2**16
 SIZE: Final = TABLE_AT + TABLE_BYTES
 
 
-def _slot(digest: bytes) -> int:
+def slot_of(digest: bytes) -> int:
+    """Return where the marks of a key stand."""
     return digest[0] << 8 | digest[1]
 
 
@@ -44,18 +45,24 @@ class ReaderMapping:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         os.ftruncate(self._file, SIZE)
         self._map = mmap.mmap(self._file, SIZE)
-        self._counts = [0, 0, 0, 0]
+        self._view = memoryview(self._map)
+        self._counts = self._view[: COUNTS.size].cast("Q")
         # It has a lock before it has a name by which the keeper finds it.
         making.rename(folder / name)
 
     def note(self, digest: bytes, status: CacheStatus) -> None:
         """Count an answer, and mark its key as read."""
-        self._map[TABLE_AT + _slot(digest)] = 1
+        self.note_at(slot_of(digest), status)
+
+    def note_at(self, slot: int, status: CacheStatus) -> None:
+        """Do as `note` does, given the slot of the key."""
+        self._map[TABLE_AT + slot] = 1
         self._counts[COUNTED.index(status)] += 1
-        COUNTS.pack_into(self._map, 0, *self._counts)
 
     def close(self) -> None:
         """Leave it to the keeper."""
+        self._counts.release()
+        self._view.release()
         self._map.close()
         os.close(self._file)
 
@@ -70,7 +77,7 @@ class Collector:
 
     def was_read(self, digest: bytes) -> bool:
         """Whether a reader read a key like this between the last two collections, or since."""
-        slot = _slot(digest)
+        slot = slot_of(digest)
         return bool(self._recent[slot] or self._before[slot])
 
     def collect(self) -> dict[CacheStatus, int]:

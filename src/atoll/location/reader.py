@@ -6,57 +6,15 @@ answered by age, as the keeper does when its own upstream cannot be reached.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from atoll.clock import Clock
-from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError, OutcomeUnknownError, UnreachableError
-from atoll.core.model import Batch, JournalToken, ListQuery, Page, Position, Read, Reading, Written
+from atoll.core.model import Batch, ListQuery, Page, Read, Reading, Written
 from atoll.core.session import Downward, Hello, Upward
-from atoll.location.age import NEVER, Feed, Record
-from atoll.location.cache import CacheState, MemoryCache
-from atoll.location.codec import digest_of
-from atoll.location.judging import Demand, Ground, has_expired, judge, refresh_age_ms
+from atoll.location.lookup import Lookup, Sight
 from atoll.location.mapping import ReaderMapping
-from atoll.location.time import LocationTime
 from atoll.upstream import Upstream
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What one look at the cache showed: the record, and the state of the same moment."""
-
-    state: CacheState
-    record: Record | None
-    is_pinned: bool
-
-
-class Sight(Protocol):
-    """How a reader sees the keeper's cache."""
-
-    def look(self, namespace: str, key: str) -> Seen | None:
-        """Return what is there of a key, `None` if nobody can say."""
-        ...
-
-
-class MemorySight:
-    """Sees a cache in memory."""
-
-    def __init__(self, cache: MemoryCache) -> None:
-        """Look at `cache`."""
-        self._cache = cache
-
-    def look(self, namespace: str, key: str) -> Seen | None:
-        """See `Sight`."""
-        state = self._cache.load()
-        if state is None:
-            return None
-        return Seen(
-            state=state,
-            record=self._cache.get(namespace, key),
-            is_pinned=self._cache.is_pinned(namespace, key),
-        )
 
 
 class Reader:
@@ -87,23 +45,20 @@ class Reader:
                 the keeper's to refresh.
             mapping: Where answers are counted that the keeper does not see.
         """
-        self._name = name
         self._keeper = keeper
-        self._sight = sight
-        self._clock = clock
-        self._boot = boot
-        self._age_ms_max = age_ms_max
-        self._refresh_at = refresh_at
-        self._mapping = mapping
-        self._state: CacheState | None = None
-        self._ground = Ground(
-            name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
+        self._lookup = Lookup(
+            name,
+            sight,
+            clock=clock,
+            boot=boot,
+            age_ms_max=age_ms_max,
+            refresh_at=refresh_at,
+            mapping=mapping,
         )
-        self._time = LocationTime(clock)
 
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
-        return self._time.central_us()
+        return self._lookup.central_us()
 
     async def read(self, request: Read) -> Reading:
         """See `Upstream`.
@@ -112,14 +67,14 @@ class Reader:
             CutOffError: The keeper cannot be asked, and nothing held is good enough.
             NotArrivedError: Nothing at or after the required position is to be had.
         """
-        demand = self._demand(request, request.keys[0], self._time.elapsed_ms())
-        reading = self._answer(demand)
+        demand = self._lookup.demand(request, request.keys[0], self._lookup.elapsed_ms())
+        reading = self._lookup.answer(demand)
         if reading is not None:
             return reading
         try:
             return await self._keeper.read(request)
         except UnreachableError:
-            return self._final(demand)
+            return self._lookup.final(demand)
 
     async def read_many(self, request: Read) -> Sequence[Reading]:
         """See `Upstream`.
@@ -128,16 +83,16 @@ class Reader:
             CutOffError: As in `read`.
             NotArrivedError: As in `read`.
         """
-        asked_ms = self._time.elapsed_ms()
-        demands = [self._demand(request, key, asked_ms) for key in request.keys]
-        readings = [self._answer(demand) for demand in demands]
+        asked_ms = self._lookup.elapsed_ms()
+        demands = [self._lookup.demand(request, key, asked_ms) for key in request.keys]
+        readings = [self._lookup.answer(demand) for demand in demands]
         missing = [at for at, reading in enumerate(readings) if reading is None]
         if missing:
             keys = tuple(request.keys[at] for at in missing)
             try:
                 asked = await self._keeper.read_many(replace(request, keys=keys))
             except UnreachableError:
-                asked = [self._final(demands[at]) for at in missing]
+                asked = [self._lookup.final(demands[at]) for at in missing]
             for at, reading in zip(missing, asked, strict=True):
                 readings[at] = reading
         return [reading for reading in readings if reading is not None]
@@ -170,93 +125,3 @@ class Reader:
     def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
         """See `Upstream`."""
         return self._keeper.follow(hello, upward)
-
-    def _demand(self, request: Read, key: str, asked_ms: int) -> Demand:
-        bound_ms = request.age_ms_max
-        return Demand(
-            namespace=request.namespace,
-            key=key,
-            asked_ms=asked_ms,
-            age_ms_max=self._age_ms_max if bound_ms is None else bound_ms,
-            stale_ms_max=request.stale_ms_max,
-            at_least=request.at_least,
-        )
-
-    def _answer(self, demand: Demand) -> Reading | None:
-        """Answer what needs no keeper: it buries, refreshes, and knows pins and the journal."""
-        if isinstance(demand.at_least, JournalToken):
-            return None
-        seen = self._sight.look(demand.namespace, demand.key)
-        if seen is None or seen.is_pinned or seen.record is None:
-            return None
-        ground = self._judged_by(seen.state)
-        if ground is None:
-            return None
-        reading = judge(demand, seen.record, ground)
-        if (
-            reading is None
-            or has_expired(seen.record, reading)
-            or refresh_age_ms(demand, reading, ground, refresh_at=self._refresh_at) is not None
-        ):
-            return None
-        return self._counted(demand, reading)
-
-    def _counted(self, demand: Demand, reading: Reading) -> Reading:
-        """Count an answer that the keeper does not see."""
-        if self._mapping is not None:
-            self._mapping.note(digest_of(*demand.place), reading.cache)
-        return reading
-
-    def _final(self, demand: Demand) -> Reading:
-        """Answer by age while the keeper cannot be asked."""
-        seen = self._sight.look(demand.namespace, demand.key)
-        if seen is None:
-            raise CutOffError(detail="the keeper of this location cannot be reached")
-        if seen.is_pinned:
-            raise CutOffError(detail="only the keeper knows what was written to this key here")
-        ground = self._judged_by(seen.state)
-        reading = None if ground is None else judge(demand, seen.record, ground, final=True)
-        if reading is not None:
-            return self._counted(demand, reading)
-        if demand.at_least is not None:
-            held = Position(incarnation=seen.state.incarnation or 0, sequence=seen.state.applied)
-            raise NotArrivedError(required=str(demand.at_least), held=str(held))
-        if seen.record is None:
-            raise CutOffError(detail="nothing is held of this key")
-        raise CutOffError(detail="what is held of this key is older than the request allows")
-
-    def _judged_by(self, state: CacheState) -> Ground | None:
-        """Return what to judge by, in the state that the keeper saved; not under another boot."""
-        if state is not self._state:
-            if state.boot != self._boot:
-                return None
-            self._adopt(state)
-        ground = self._ground
-        ground.trusted_ms = self._time.trusted_ms
-        ground.central_us = self._time.central_us() or 0
-        return ground
-
-    def _adopt(self, state: CacheState) -> None:
-        """Go on from what the keeper saved; what either noticed of a jump counts."""
-        looked = self._time.looked
-        if state.looked is not None and (
-            self._state is None or state.looked.elapsed_ms > looked.elapsed_ms
-        ):
-            looked = state.looked
-        self._time = LocationTime(
-            self._clock,
-            central_us=state.central_us,
-            central_at_ms=state.central_at_ms,
-            looked=looked,
-            trusted_ms=max(state.trusted_ms, self._time.trusted_ms),
-        )
-        ground = self._ground
-        ground.incarnation = state.incarnation
-        ground.lost_ms = state.lost_ms
-        ground.feed = Feed(
-            applied=state.applied,
-            told=state.applied,
-            instant_ms=state.feed_instant_ms,
-            subscribed=state.subscribed,
-        )
-        self._state = state

@@ -57,26 +57,28 @@ class LocationTime:
         self._latest_us = central_us
         self.trusted_ms = trusted_ms
         """What is known as of earlier instants is of unknown age."""
-        self._looked = looked or self._look()
+        # Two numbers and no `Look`: every read of a key makes one.
+        if looked is None:
+            self._elapsed_ms, self._wall_ms = clock.elapsed_ms(), clock.now_us() // US_PER_MS
+        else:
+            self._elapsed_ms, self._wall_ms = looked.elapsed_ms, looked.wall_ms
         self.elapsed_ms()
 
     @property
     def looked(self) -> Look:
         """What both clocks showed last."""
-        return self._looked
-
-    def _look(self) -> Look:
-        return Look(elapsed_ms=self._clock.elapsed_ms(), wall_ms=self._clock.now_us() // US_PER_MS)
+        return Look(elapsed_ms=self._elapsed_ms, wall_ms=self._wall_ms)
 
     def elapsed_ms(self) -> int:
         """Read the elapsed clock, and notice if it stood still."""
-        before, self._looked = self._looked, self._look()
-        passed_ms = self._looked.elapsed_ms - before.elapsed_ms
-        ahead_ms = (self._looked.wall_ms - before.wall_ms) - passed_ms
+        elapsed_ms, wall_ms = self._clock.elapsed_ms(), self._clock.now_us() // US_PER_MS
+        passed_ms = elapsed_ms - self._elapsed_ms
+        ahead_ms = (wall_ms - self._wall_ms) - passed_ms
+        self._elapsed_ms, self._wall_ms = elapsed_ms, wall_ms
         if ahead_ms > JUMP_MS_MAX + passed_ms * JUMP_PPM_MAX // PPM:
             # What is known as of this very millisecond is from before the jump as well.
-            self.trusted_ms = self._looked.elapsed_ms + 1
-        return self._looked.elapsed_ms
+            self.trusted_ms = elapsed_ms + 1
+        return elapsed_ms
 
     def trusted(self, instant_ms: int) -> int:
         """Return `instant_ms`, or `NEVER` if nobody can say how long ago that was."""

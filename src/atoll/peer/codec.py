@@ -308,18 +308,28 @@ def unpack_error(payload: bytes) -> AtollError:
         refusal = _refusal.decode(payload)
     except (ValueError, RecursionError):
         return UnreachableError(sent=True)
-    kind = _ERRORS.get(refusal.code)
+    error = error_of(refusal.code, refusal.message, refusal.facts)
+    return UnreachableError(sent=True) if error is None else error
+
+
+def error_of(code: str, message: str, facts: Mapping[str, Any]) -> AtollError | None:
+    """Make the error of the tree that another process told of by its code and its facts.
+
+    Returns:
+        `None` for a code that is not known here, or of no error of the tree.
+    """
+    kind = _ERRORS.get(code)
     if kind is None or kind is AtollError:
-        return UnreachableError(sent=True)
+        return None
     takes = inspect.signature(kind.__init__).parameters
-    facts = {name: fact for name, fact in refusal.facts.items() if name in takes}
+    taken = {name: fact for name, fact in facts.items() if name in takes}
     try:
-        return kind(**facts)
+        return kind(**taken)
     except TypeError:
         # A kind without facts of its own, or one whose facts do not cross.
         made = kind.__new__(kind)
-        made.args = (refusal.message,)
-        for name, fact in refusal.facts.items():
+        made.args = (message,)
+        for name, fact in facts.items():
             if name.isidentifier() and not name.startswith("_") and name != "args":
                 setattr(made, name, fact)
         return made

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from atoll.core.errors import ParameterInvalidError, UnavailableError
-from atoll.serve.sockets import socket_path
+from atoll.location.sockets import socket_path
 
 CONTROL_NAME: Final = "dev.sock"
 PIECE_BYTES_MAX: Final = 65_536

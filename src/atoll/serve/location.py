@@ -1,12 +1,13 @@
 """A location over its folder and its upstream.
 
-With one process, that process is keeper and reader in one. With more, the keeper is a process of
-its own that listens on a unix socket in the folder, and readers share the port; `supervisor` starts
-them all, and again when they die.
+With one process, that process is keeper and reader in one. With more, the keeper is a process
+of its own, and readers share the port; `supervisor` starts them all, and again when they die. The
+keeper listens on a unix socket in the folder, for readers and the Python programs of this machine.
 
     locations/NAME/
       keeper.lock        held by the keeper
-      keeper.sock        where readers ask it
+      keeper.sock        where readers and programs ask it
+      location.json      what programs need to know of it
       cache/             what is held; may be thrown away
       journal            what central has not acknowledged
       readers/           what readers read lately, and counted
@@ -17,8 +18,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -38,9 +39,12 @@ from atoll.location.keeper import Keeper, KeeperSettings
 from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
 from atoll.location.mapping import Collector, ReaderMapping
+from atoll.location.published import Published, publish
 from atoll.location.reader import Reader
+from atoll.location.sockets import socket_path
 from atoll.nodes import Nodes
 from atoll.peer.client import PeerClient
+from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.registry import check_name
 from atoll.serve.server import (
     FOLDER_MODE,
@@ -49,9 +53,9 @@ from atoll.serve.server import (
     empty_spool,
     require_safe,
     serve_app,
+    serve_beside,
     url_of,
 )
-from atoll.serve.sockets import socket_path
 from atoll.serve.supervisor import ALIVE_S, Role, Supervisor, sign_of_life
 from atoll.upstream import Upstream
 
@@ -180,6 +184,7 @@ async def kept(site: Site) -> AsyncGenerator[Keeper]:
     boot = boot_id()
     lock = KeeperLock(site.folder)
     try:
+        publish(site.folder, Published(name=site.name, age_ms_max=round(config.bound_s * MS_PER_S)))
         cache = LmdbCache(
             site.folder / CACHE_NAME, boot=boot, size_bytes_max=config.cache_bytes_max
         )
@@ -245,12 +250,24 @@ class CentralTime(SystemClock):
         return super().now_us() if known_us is None else known_us
 
 
+class Unguarded(Accounts):
+    """Asks nobody for credentials: the permissions of the folder say who may connect."""
+
+    async def authenticate(
+        self, *, authorization: str | None, email: str | None = None, key: str | None = None
+    ) -> Principal:
+        """Return who may read and write every namespace, and administer none."""
+        del authorization, email, key
+        return Principal(id="in-process", account=EVERY_ACCOUNT, permission=Permission.WRITE)
+
+
 def _app(
     site: Site,
     upstream: Upstream,
     central_us: Callable[[], int | None],
     *,
     ready: Callable[[], bool],
+    spool_dir: Path,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -269,7 +286,7 @@ def _app(
             limits=config.limits,
             clock=clock,
             name=site.name,
-            spool_dir=empty_spool(site.folder, f"spool-{os.getpid()}"),
+            spool_dir=spool_dir,
             ready=ready,
             peers=Nodes(
                 upstream,
@@ -282,18 +299,18 @@ def _app(
     )
 
 
-def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool]) -> App:
-    """Make what answers the location's own readers."""
+def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool], spool_dir: Path) -> App:
+    """Make what answers the location's own readers, and programs on this machine."""
     config = site.config
     clock = CentralTime(keeper.knowledge.time.central_us)
     return create_app(
         Node(
             upstream=keeper,
-            accounts=Accounts(keeper, limits=config.limits, clock=clock, random_bytes=os.urandom),
+            accounts=Unguarded(keeper, limits=config.limits, clock=clock, random_bytes=os.urandom),
             limits=config.limits,
             clock=clock,
             name=site.name,
-            spool_dir=empty_spool(site.folder, f"spool-{os.getpid()}"),
+            spool_dir=spool_dir,
             ready=ready,
             peers=Everybody(),
             is_private=True,
@@ -323,6 +340,7 @@ async def serve_alone(
         part: What a supervisor said, if there is one.
     """
     listener = None if part is None else socket.socket(fileno=part.listen_fd)
+    spool_dir = _spool(site)
 
     def answering(url: str) -> None:
         if part is not None:
@@ -330,31 +348,40 @@ async def serve_alone(
         announce(url)
 
     async with kept(site) as keeper:
-        await serve_app(
-            site.config,
-            lambda ready: _app(site, keeper, keeper.knowledge.time.central_us, ready=ready),
-            announce=answering,
-            clock=SystemClock(),
-            upkeep=(
-                Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                *(() if part is None else (_living(part),)),
-            ),
-            listener=listener,
-        )
+        central_us = keeper.knowledge.time.central_us
+        with _private_socket(site) as private:
+            await serve_app(
+                site.config,
+                lambda ready: _app(site, keeper, central_us, ready=ready, spool_dir=spool_dir),
+                announce=answering,
+                clock=SystemClock(),
+                upkeep=(
+                    Upkeep(name="keeper", work=keeper.run, is_vital=True),
+                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    Upkeep(
+                        name="private",
+                        work=lambda: serve_beside(
+                            _private_config(site),
+                            lambda ready: _private_app(
+                                site, keeper, ready=ready, spool_dir=spool_dir
+                            ),
+                            private,
+                        ),
+                        is_vital=True,
+                    ),
+                    *(() if part is None else (_living(part),)),
+                ),
+                listener=listener,
+            )
 
 
 async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
-    path = site.socket_path
-    private = replace(site.config, tls_certificate=None, tls_key=None)
     async with kept(site) as keeper:
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            path.unlink(missing_ok=True)  # A killed keeper left it; the lock says that it is ours.
-            listener.bind(str(path))
+        with _private_socket(site) as listener:
             await serve_app(
-                private,
-                lambda ready: _private_app(site, keeper, ready=ready),
+                _private_config(site),
+                lambda ready: _private_app(site, keeper, ready=ready, spool_dir=_spool(site)),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
@@ -364,9 +391,29 @@ async def serve_keeper(site: Site, part: Part) -> None:
                 ),
                 listener=listener,
             )
-        finally:
-            listener.close()
-            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _private_socket(site: Site) -> Generator[socket.socket]:
+    """Listen where readers and programs ask the keeper, for as long as the block lasts."""
+    path = site.socket_path
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)  # A killed keeper left it; the lock says that it is ours.
+        listener.bind(str(path))
+        listener.listen(SOCKET_BACKLOG)
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _private_config(site: Site) -> Config:
+    return replace(site.config, tls_certificate=None, tls_key=None)
+
+
+def _spool(site: Site) -> Path:
+    return empty_spool(site.folder, f"spool-{os.getpid()}")
 
 
 async def serve_reader(site: Site, part: Part) -> None:
@@ -386,7 +433,9 @@ async def serve_reader(site: Site, part: Part) -> None:
     try:
         await serve_app(
             site.config,
-            lambda ready: _app(site, reader, reader.central_us, ready=ready),
+            lambda ready: _app(
+                site, reader, reader.central_us, ready=ready, spool_dir=_spool(site)
+            ),
             announce=lambda _: sign_of_life(part.alive_fd),
             clock=SystemClock(),
             upkeep=(_living(part),),

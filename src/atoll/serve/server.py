@@ -133,6 +133,26 @@ async def serve_app(
             listener.close()
 
 
+async def serve_beside(
+    config: Config, make: Callable[[Callable[[], bool]], App], listener: socket.socket
+) -> None:
+    """Answer on another socket of the same process, until cancelled: `serve_app` has the signals.
+
+    Args:
+        config: How connections are bounded.
+        make: Makes the application, given what says whether it is ready.
+        listener: Where to listen; the caller closes it.
+    """
+    server = Server(_uvicorn(config, make(lambda: server.ready)))
+    server.announce = lambda: None
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving})
+
+
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run `main` on the event loop that servers use.
 

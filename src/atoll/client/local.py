@@ -1,0 +1,307 @@
+"""Looking up in the cache of a location on this machine, in this process.
+
+There is one `Local` for each folder in a process, however many clients there are: LMDB does not
+allow one file to be opened twice. What it cannot answer is asked of the keeper.
+
+An open cache must not cross a `fork`: the child would use the parent's place among the readers, and
+free it when it ends. So the cache is closed before a fork and opened by both when they next read. A
+fork that Python does not hear of leaves the child without a cache of its own: it asks the keeper.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from atoll.accounts import Namespace
+from atoll.client.values import Asked
+from atoll.clock import Clock, SystemClock
+from atoll.core.errors import AtollError
+from atoll.core.location_errors import CutOffError
+from atoll.core.model import SYSTEM_NAMESPACE, Reading
+from atoll.location.folder import boot_id
+from atoll.location.glance import Glimpse
+from atoll.location.judging import Demand
+from atoll.location.lmdb_sight import UNREADABLE, LmdbSight
+from atoll.location.lookup import Lookup
+from atoll.location.mapping import ReaderMapping
+from atoll.location.published import Published, published
+from atoll.location.quick import Quick
+from atoll.namespace_rules import Choice, NamespaceRules
+
+CACHE_NAME: Final = "cache"
+READERS_NAME: Final = "readers"
+
+KNOWN_MS_MAX: Final = 1000
+"""How long the rules of a namespace, and what the location publishes, are taken as they were."""
+NAMESPACES_MAX: Final = 1000
+"""How many namespaces' rules are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a namespace."""
+
+    rules: NamespaceRules
+    until_ms: int
+    """The instant from which on it is looked at again."""
+    age_ms_max: int
+    """The bound of a read that states none."""
+
+
+class _Open:
+    """The cache, as long as it is open here."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        """Open it.
+
+        Raises:
+            OSError: There is none, or none that this user may use.
+            ValueError: What the location publishes cannot be read.
+        """
+        self._folder = folder
+        self._clock = clock
+        self.sight = LmdbSight(folder / CACHE_NAME, opens=False)
+        self.look()
+        self.mapping = ReaderMapping(folder / READERS_NAME)
+        boot = boot_id()
+        self.values = Lookup(
+            self.told.name, self.sight, clock=clock, boot=boot, mapping=self.mapping
+        )
+        # Looking for a namespace is not what somebody read.
+        self.namespaces = Lookup(self.told.name, self.sight, clock=clock, boot=boot)
+        self.quick = Quick(self.values, self.sight, self.mapping)
+        self.rules: dict[str, _Known] = {}
+
+    def look(self) -> None:
+        """See what the location publishes, and which of its files counts.
+
+        Raises:
+            OSError: It cannot be read, like the other errors of `UNREADABLE`.
+            ValueError: It is something else.
+        """
+        told_ms = self._clock.elapsed_ms()
+        self.told: Published = published(self._folder)
+        self.told_ms = told_ms
+        self.sight.prepare()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.sight.close()
+        self.mapping.close()
+
+
+class Local:
+    """One location's cache, for all threads of this process."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        """Look in `folder`, a location's; `prepare` opens what is there."""
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._open: _Open | None = None
+        self.users = 0
+
+    def quick(self, namespace: str, key: str) -> Glimpse | None:
+        """Return what is plainly the answer to a read without bounds; `None`: `answer` says."""
+        if self._pid != os.getpid():
+            return None
+        with self._lock:
+            cache = self._open
+            known = None if cache is None else cache.rules.get(namespace)
+            if cache is None or known is None:
+                return None
+            return cache.quick.glimpse(
+                namespace, key, age_ms_max=known.age_ms_max, until_ms=known.until_ms
+            )
+
+    def answer(self, namespace: str, key: str, wanted: Asked) -> Reading | None:
+        """Return what is held if that is an answer; else the keeper is to be asked.
+
+        Args:
+            namespace: The id.
+            key: The key.
+            wanted: What the caller accepts.
+        """
+        if self._pid != os.getpid():
+            return None
+        with self._lock:
+            cache = self._open
+            if cache is None:
+                return None
+            now_ms = cache.values.elapsed_ms()
+            if now_ms - cache.told_ms >= KNOWN_MS_MAX:
+                return None  # What the location publishes is to be looked at again.
+            rules = self._rules(cache, namespace, now_ms)
+            if rules is None:
+                return None
+            demand = _demand(namespace, key, wanted, rules=rules, told=cache.told, now_ms=now_ms)
+            return cache.values.answer(demand)
+
+    def prepare(self) -> None:
+        """Open the cache, and see what the location publishes: what reads files, in a thread."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            try:
+                if self._open is None:
+                    self._open = _Open(self._folder, self._clock)
+                else:
+                    self._open.look()
+            except UNREADABLE:
+                pass  # No location is there, or it is being replaced; the keeper is asked.
+
+    def final(self, namespace: str, key: str, wanted: Asked) -> Reading:
+        """Answer by age while the keeper cannot be asked.
+
+        Raises:
+            CutOffError: Nothing held is good enough.
+            NotArrivedError: Nothing at or after the required position is held.
+        """
+        with self._lock:
+            cache = self._open if self._pid == os.getpid() else None
+            if cache is None:
+                raise CutOffError(detail="the keeper of this location cannot be reached")
+            now_ms = cache.values.elapsed_ms()
+            rules = self._rules(cache, namespace, now_ms, final=True)
+            if rules is None:
+                raise CutOffError(detail="this namespace is not known here")
+            demand = _demand(namespace, key, wanted, rules=rules, told=cache.told, now_ms=now_ms)
+            return cache.values.final(demand)
+
+    def _rules(
+        self, cache: _Open, namespace: str, now_ms: int, *, final: bool = False
+    ) -> NamespaceRules | None:
+        """Return the rules of a namespace; `None` if it is not known here that it exists."""
+        known = cache.rules.get(namespace)
+        if known is not None and now_ms < known.until_ms:
+            return known.rules
+        demand = Demand(
+            namespace=SYSTEM_NAMESPACE,
+            key=f"namespace/{namespace}",
+            asked_ms=now_ms,
+            age_ms_max=cache.told.age_ms_max,
+        )
+        try:
+            reading = cache.namespaces.final(demand) if final else cache.namespaces.answer(demand)
+        except AtollError:
+            reading = None
+        entry = None if reading is None else reading.entry
+        if entry is None or not isinstance(entry.value, bytes):
+            cache.rules.pop(namespace, None)
+            return None
+        rules = msgspec.json.decode(entry.value, type=Namespace).rules
+        if len(cache.rules) >= NAMESPACES_MAX:
+            cache.rules.clear()
+        bound_ms = rules.age_ms_max
+        cache.rules[namespace] = _Known(
+            rules=rules,
+            until_ms=min(now_ms, cache.told_ms) + KNOWN_MS_MAX,
+            age_ms_max=cache.told.age_ms_max if bound_ms is None else bound_ms,
+        )
+        return rules
+
+    def close(self) -> None:
+        """Close the cache. The next read opens it again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        cache, self._open = self._open, None
+        if cache is None:
+            return
+        if self._pid == os.getpid():
+            cache.close()
+        else:
+            _ORPHANS.append(cache)
+
+    # Around a fork.
+
+    def before_fork(self) -> None:
+        """Let no thread read, and leave nothing open."""
+        self._lock.acquire()
+        self._close()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on, in the process that forked or in the new one."""
+        if in_child:
+            self._close()  # Only if it was not asked before.
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
+
+
+def _demand(
+    namespace: str, key: str, wanted: Asked, *, rules: NamespaceRules, told: Published, now_ms: int
+) -> Demand:
+    """Ask as over HTTP: the bound is the request's, else the namespace's, else the location's."""
+    age_ms_max = wanted.age_ms_max
+    if age_ms_max is None:
+        age_ms_max = told.age_ms_max if rules.age_ms_max is None else rules.age_ms_max
+    return Demand(
+        namespace=namespace,
+        key=key,
+        asked_ms=now_ms,
+        age_ms_max=age_ms_max,
+        stale_ms_max=0 if rules.stale is Choice.REFUSE else wanted.stale_ms_max,
+        at_least=wanted.at_least,
+    )
+
+
+_ORPHANS: Final[list[_Open]] = []
+"""Caches that a parent process had open: never closed here, which would take its places away."""
+
+_locals: Final[dict[Path, Local]] = {}
+_locals_lock = threading.Lock()
+
+
+def local_of(folder: Path) -> Local:
+    """Return this process's view of a location; give it back with `release`.
+
+    A folder that goes by two paths has two views; the second asks the keeper for everything.
+    """
+    with _locals_lock:
+        found = _locals.get(folder)
+        if found is None:
+            found = _locals[folder] = Local(folder, SystemClock())
+        found.users += 1
+        return found
+
+
+def release(local: Local) -> None:
+    """Give back what `local_of` returned; the last one closes the cache."""
+    with _locals_lock:
+        local.users -= 1
+        if local.users == 0:
+            local.close()
+
+
+def _before_fork() -> None:
+    _locals_lock.acquire()
+    for local in _locals.values():
+        local.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for local in _locals.values():
+        local.after_fork(in_child=False)
+    _locals_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _locals_lock  # noqa: PLW0603 - a lock of the parent's threads is nobody's here
+    for local in _locals.values():
+        local.after_fork(in_child=True)
+    _locals_lock = threading.Lock()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

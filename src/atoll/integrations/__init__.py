@@ -1,0 +1,1 @@
+"""Atoll where Python people already are: Django's cache, Starlette and FastAPI."""
