@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import re
 import select
@@ -93,6 +94,7 @@ class Site:
         self.access: Access = access_to(server)
         self.internet = internet
         self._folder = folder
+        self._numbers = itertools.count()
 
     @property
     def location(self) -> str:
@@ -130,7 +132,8 @@ class Site:
             variables: What else it is told, when its namespaces are known.
             settings: Of its namespaces, as `atoll namespace settings` takes them.
         """
-        spaces = {name: create(self.access, f"{example} {form} {name}") for name in bindings}
+        number = next(self._numbers)
+        spaces = {name: create(self.access, f"{example} {name} {number}") for name in bindings}
         for space in spaces.values():
             if settings:
                 self.command("namespace", "settings", space.id, *settings)
