@@ -29,6 +29,7 @@ def upload(app: App, link: str, user: str) -> Answer:
 @pytest.mark.parametrize(
     ("user", "path", "gif"),
     [("ada", "/white.gif", GIF), ("bob", "/black.gif?size=1&x=%2F", BLACK_GIF)],
+    ids=["white", "black"],
 )
 def test_a_picture_is_kept_and_shown(
     app: App, site: Site, user: str, path: str, gif: bytes
