@@ -29,7 +29,8 @@ function plain(pathname) {
   }
   const parts = path.slice(1).split("/")
   const last = parts.pop()
-  const isOdd = /[\\%]/.test(path) || parts.includes("") || [...parts, last].some(p => /^\.\.?$/.test(p))
+  const hasDots = [...parts, last].some(part => part === "." || part === "..")
+  const isOdd = hasDots || parts.includes("") || /[\\%]/.test(path)
   return isOdd ? null : path
 }
 

@@ -46,7 +46,7 @@ class Values {
     this.headers = { Authorization: `Bearer ${ATOLL_TOKEN}` }
   }
 
-  // As central has it now: the step before may have run elsewhere a moment ago. null where there is none.
+  // As central has it now: it may have been left elsewhere a moment ago. null where there is none.
   async get(key) {
     const headers = { ...this.headers, "Cache-Control": "no-cache" }
     const answer = await fetch(this.url + encodeURIComponent(key), { headers })

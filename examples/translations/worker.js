@@ -1,4 +1,4 @@
-// A page in the visitor's language. /translate fetches all texts from a translation service and stores them.
+// A page in the visitor's language. /translate fetches all texts from a service and stores them.
 
 const LANGUAGES = ["en", "de"] // the first is for whoever reads none of them
 const TEXTS = ["title", "intro", "outro"]
@@ -39,7 +39,8 @@ async function page(wanted) {
   const [other] = LANGUAGES
   const language = LANGUAGES.includes(wanted) ? wanted : other
   // One read for all, each text in both languages.
-  const found = await TRANSLATIONS.get(TEXTS.flatMap(name => [`${name}.${language}`, `${name}.${other}`]))
+  const keys = TEXTS.flatMap(name => [`${name}.${language}`, `${name}.${other}`])
+  const found = await TRANSLATIONS.get(keys)
   // A text may be empty on purpose, so only null is missing: `??`, and not `||`.
   const text = name => found.get(`${name}.${language}`) ?? found.get(`${name}.${other}`) ?? name
   const [title, intro, outro] = TEXTS.map(name => escaped(text(name)))

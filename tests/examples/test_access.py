@@ -9,7 +9,7 @@ from tests.examples.running import App, Site, until
 
 REPORTER = "203.0.113.9"
 OTHER = "198.51.100.7"
-RULES = [
+RULES: list[dict[str, object]] = [
     {"path": "/public/"},
     {"path": "/reports", "callers": [REPORTER]},
     {"path": "/closed", "callers": []},

@@ -58,8 +58,11 @@ def test_of_many_at_once_one_counts(app: App) -> None:
     """And all are told what counted."""
     run(app, "racing", 1, 0)
 
+    def one_more(amount: int) -> Answer:
+        return run(app, "racing", 2, amount)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        told = list(pool.map(lambda n: run(app, "racing", 2, n), range(1, AT_ONCE + 1)))
+        told = list(pool.map(one_more, range(1, AT_ONCE + 1)))
 
     assert Counter(answer.status for answer in told) == {201: 1, 200: AT_ONCE - 1}
     (winner,) = [answer.json for answer in told if answer.status == 201]
