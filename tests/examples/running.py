@@ -30,7 +30,7 @@ FORMS: Final = (WORKER, PYTHON)
 START_S_MAX: Final = 60.0
 ANSWER_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 30.0
-COME_S_MAX: Final = 60.0
+COME_S_MAX: Final = 30.0
 
 T = TypeVar("T")
 
