@@ -151,7 +151,7 @@ class Accounts:
         self._random_bytes = random_bytes
         self._central_us = central_us or clock.now_us
         self._grace_ms = None if grace_s is None else grace_s * MS_PER_S
-        self._known: OrderedDict[str, tuple[Version, Principal, int | None]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Version, Principal]] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[Version, Namespace]] = OrderedDict()
         # Counting an account's namespaces and adding one is one step. REST creates them at
         # central only, so a lock in this process is enough.
@@ -213,17 +213,17 @@ class Accounts:
         known = self._known.get(credentials)
         if known is None or known[0] != entry.version:
             assert isinstance(entry.value, bytes)
-            principal, expires_s = _unlock(key, entry.value, digest_of(secret))
-            known = (entry.version, principal, expires_s)
+            known = (entry.version, _unlock(key, entry.value, digest_of(secret)))
             _remember(self._known, credentials, known)
-        if known[2] is None:
-            return known[1]
+        principal = known[1]
+        if principal.expires_s is None:
+            return principal
         now_us = self._central_us()
         if now_us is None:
             raise CutOffError(detail="central's time, by which credentials expire, is not known")
-        if known[2] * US_PER_S <= now_us:
+        if principal.expires_s * US_PER_S <= now_us:
             raise UnauthenticatedError(detail="Authentication error: this token has expired")
-        return known[1]
+        return principal
 
     async def create_user(self, email: str, *, account: str) -> str:
         """Create or replace a user with a global key, and return the key: it is not kept.
@@ -510,27 +510,24 @@ class Accounts:
         await self._upstream.write(Batch(namespace=SYSTEM_NAMESPACE, mutations=mutations))
 
 
-def _unlock(key: str, value: bytes, digest: str) -> tuple[Principal, int | None]:
-    """Compare a secret's digest with a record and say who it is, and until when."""
+def _unlock(key: str, value: bytes, digest: str) -> Principal:
+    """Compare a secret's digest with a record and say who it is."""
     if key.startswith("user/"):
         user = _decoded(value, _User, key)
         if not hmac.compare_digest(user.digest, digest):
             raise UnauthenticatedError
-        principal = Principal(
-            id=f"user:{user.email}", account=user.account, permission=Permission.ADMIN
-        )
-        return principal, None
+        return Principal(id=f"user:{user.email}", account=user.account, permission=Permission.ADMIN)
     stored = _decoded(value, _StoredToken, key)
     if not hmac.compare_digest(stored.digest, digest):
         raise UnauthenticatedError
     token = stored.token
-    principal = Principal(
+    return Principal(
         id=f"token:{token.id}",
         account=token.account,
         permission=token.permission,
         namespaces=None if token.namespaces is None else frozenset(token.namespaces),
+        expires_s=token.expires_s,
     )
-    return principal, token.expires_s
 
 
 @lru_cache(KNOWN_CREDENTIALS_MAX)

@@ -45,10 +45,12 @@ from atoll.core.session import (
     Downward,
     Echo,
     Heartbeat,
+    Held,
     Hello,
     JournalEmpty,
     Resumed,
     StartedOver,
+    Status,
     Subscribe,
     Subscribed,
     Upward,
@@ -72,6 +74,7 @@ from atoll.registry import (
     location_of,
 )
 from atoll.store.protocol import Store, SweepOrder, Swept
+from atoll.whereabouts import Whereabouts
 
 SYSTEM_ENTRIES_MAX: Final = 10_000
 """How many entries of the system namespace are kept at hand; each request reads two of them."""
@@ -132,8 +135,9 @@ class Central:
         self._advanced: asyncio.Event | None = None
         self._told: dict[str, Reading] = {}
         self._told_at = store.position
-        # What was said before a restart is said again, so nothing of this is stored.
-        self._journals_empty_us: dict[str, int] = {}
+        self.whereabouts = Whereabouts(clock, wake=self._wake)
+        self.registered: Sequence[Registered] = ()
+        """The locations as the last sweep found them."""
         self._time = SteadyTime(clock, floor_us=micros_of(store.last_version))
 
     def now_us(self) -> int:
@@ -262,15 +266,19 @@ class Central:
         if batch.token is not None:
             await self._note_delivered(batch.token)
         self._forget_system(batch, settled=True)
+        self._wake()
+        return written
+
+    def _wake(self) -> None:
+        """Have every session look at what there is to tell."""
         if self._advanced is not None:
             self._advanced.set()
             self._advanced = None
-        return written
 
     async def _apply(self, batch: Batch, versions: Versions, now_us: int) -> Written:
         admission = None
         if batch.rate_limited:
-            admission = _Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
+            admission = rules.Admission(self._rewrites, batch.namespace, self._clock.elapsed_ms())
         admit = None if admission is None else admission.admit
         try:
             return await self._store.apply(batch, versions, now_us=now_us, admit=admit)
@@ -328,7 +336,8 @@ class Central:
 
     async def follow(self, hello: Hello, upward: AsyncIterator[Upward]) -> AsyncIterator[Downward]:
         """See `Upstream`. The session lives until the caller closes this iterator."""
-        session = _Session(self._store, self.now_us, self._journals_empty_us)
+        session = _Session(self._store, self.now_us, self.whereabouts)
+        number, questions = self.whereabouts.open()
         inbox: asyncio.Queue[Upward] = asyncio.Queue(SESSION_UPWARD_MAX)
         # The reader of `upward` is a task of its own, so that a silent sender holds up nothing.
         receiving = asyncio.create_task(_receive(upward, inbox))
@@ -340,6 +349,8 @@ class Central:
                 advanced = self._advanced = self._advanced or asyncio.Event()
                 async for message in session.pump():
                     yield message
+                while questions:
+                    yield questions.popleft()
                 arriving = arriving or asyncio.create_task(inbox.get())
                 committed = asyncio.create_task(advanced.wait())
                 await asyncio.wait(
@@ -353,6 +364,7 @@ class Central:
                 elif receiving.done():
                     return
         finally:
+            self.whereabouts.close(number)
             for task in (receiving, arriving):
                 if task is not None:
                     task.cancel()
@@ -430,9 +442,10 @@ class Central:
 
     async def _tombstones_below(self, now_us: int) -> Version:
         """Return what is older than anything that a journal may still deliver."""
+        self.registered = await self.locations()
         said_us = [
-            self._journals_empty_us.get(location.name, 0)
-            for location in await self.locations()
+            self.whereabouts.journal_empty_us(location.name) or 0
+            for location in self.registered
             if not location.forgotten
         ]
         return version_at(min([now_us, *said_us]), 0)
@@ -460,42 +473,13 @@ class Central:
             await self.write(Batch(namespace=SYSTEM_NAMESPACE, mutations=mutations))
 
 
-class _Admission:
-    """Counts the writes of one batch against the rule of one write a second per key.
-
-    The store asks inside the transaction, behind identity and conditions: so a repeat is never
-    refused, a write that its condition stopped is never counted, and deleting what is absent,
-    which rewrites nothing, is let through.
-    """
-
-    def __init__(self, rewrites: rules.RewriteLimiter, namespace: str, now_ms: int) -> None:
-        self._rewrites = rewrites
-        self._namespace = namespace
-        self._now_ms = now_ms
-        self._counted: set[str] = set()
-
-    def admit(self, mutation: Mutation, *, live: bool) -> None:
-        """See `atoll.store.protocol.Admit`."""
-        if (mutation.value is None and not live) or mutation.key in self._counted:
-            return  # Counted already: a store may try a batch again by itself.
-        self._rewrites.accept(self._namespace, mutation.key, self._now_ms)
-        self._counted.add(mutation.key)
-
-    def withdraw(self) -> None:
-        """Uncount: the batch was not applied."""
-        for key in self._counted:
-            self._rewrites.release(self._namespace, key)
-
-
 class _Session:
     """Central's end of one session: what is subscribed, and how far it was told."""
 
-    def __init__(
-        self, store: Store, now_us: Callable[[], int], journals_empty_us: dict[str, int]
-    ) -> None:
+    def __init__(self, store: Store, now_us: Callable[[], int], whereabouts: Whereabouts) -> None:
         self._store = store
+        self._whereabouts = whereabouts
         self._now_us = now_us
-        self._journals_empty_us = journals_empty_us
         self._told = store.position
         self._namespaces: set[str] = set()
 
@@ -548,8 +532,14 @@ class _Session:
                     central_us=self._now_us(),
                 )
             case JournalEmpty(location=location, as_of_us=as_of_us):
-                said_us = self._journals_empty_us.get(location, 0)
-                self._journals_empty_us[location] = max(said_us, as_of_us)
+                self._whereabouts.note_empty(location, as_of_us)
+            case Status(position=position):
+                end = self._store.position
+                same = position.incarnation == end.incarnation
+                behind = max(0, end.sequence - position.sequence) if same else None
+                self._whereabouts.note(message, behind=behind)
+            case Held():
+                self._whereabouts.answered(message)
 
 
 def _changed(namespace: str, entry: Entry, end: Position) -> Changed:

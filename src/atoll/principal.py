@@ -33,6 +33,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     permission: Permission
     namespaces: frozenset[str] | None = None
+    expires_s: int | None = None
+    """When the credentials end, in seconds since the Unix epoch by central time."""
 
     def require(
         self, permission: Permission, *, account: str, namespace: str | None = None

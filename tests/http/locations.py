@@ -8,6 +8,9 @@ from typing import Final
 from atoll.accounts import Accounts
 from atoll.core.limits import Limits
 from atoll.http.app import Node, create_app
+from atoll.http.inside import KeeperInside
+from atoll.http.location_metrics import CentralMetrics, KeeperMetrics
+from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.upstream import Upstream
 from tests.http.site import Site
@@ -32,7 +35,9 @@ class World(Setup):
         account = await accounts.create_account("first")
         namespace = await accounts.create_namespace(account.id, "things")
         _, secret = await accounts.create_token(account.id, name="t", permission=Permission.ADMIN)
-        node = self._node("central", self.central, accounts)
+        central = self._node("central", self.central, accounts)
+        node = replace(central, oversight=Oversight(self.central))
+        CentralMetrics(Oversight(self.central), self.clock, node.registry)
         first = Site(
             app=create_app(node),
             node=node,
@@ -51,6 +56,8 @@ class World(Setup):
             place.keeper, central_us=place.keeper.knowledge.time.central_us, grace_s=GRACE_S
         )
         node = self._node(place.name, place.keeper, accounts)
+        node = replace(node, inside=KeeperInside(place.keeper, node.registry))
+        KeeperMetrics(place.keeper, node.registry)
         return replace(first, app=create_app(node), node=node, accounts=accounts)
 
     def _accounts(

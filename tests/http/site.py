@@ -18,6 +18,7 @@ from atoll.core.limits import Limits
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
@@ -130,6 +131,7 @@ class Site:
             name="central",
             spool_dir=spool_dir,
             ready=ready,
+            oversight=Oversight(central),
             nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
             access_log=False,
         )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll.checking.facts import Violation
 from atoll.cli.app import run
 from atoll.simulator.campaign import FLOORS, FLOORS_FROM_SEEDS, Campaign, load, save
-from atoll.simulator.facts import Violation
 from atoll.simulator.world import Report
 
 

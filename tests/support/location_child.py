@@ -77,9 +77,9 @@ def put_for_ever(path: Path) -> None:
         say(f"put {number}")
 
 
-def look_for_ever(path: Path) -> None:
+def look_for_ever(path: Path, name: str) -> None:
     """Begin a read, say so, and finish it when the test writes a line."""
-    file = str(path / "cache" / "cache-1.mdb")
+    file = str(path / "cache" / name)
     with lmdb.open(file, subdir=False, readonly=True, max_dbs=3) as environment:
         records = environment.open_db(b"records", create=False)
         with environment.begin(db=records) as look:
@@ -130,4 +130,4 @@ if __name__ == "__main__":
     elif role == "put":
         put_for_ever(where)
     else:
-        look_for_ever(where)
+        look_for_ever(where, sys.argv[3] if len(sys.argv) > len("abc") else "cache-1.mdb")

@@ -114,6 +114,7 @@ def test_a_glance_says_what_a_judgement_says(
         asked_ms=ASKED_MS,
         age_ms_max=age_ms_max,
         refresh_at=REFRESH_AT,
+        central_us=lambda: ground.central_us,
     )
 
     reading = plain(stored(record), ground, demand)
@@ -145,6 +146,7 @@ def test_another_key_another_boot_and_a_large_value_take_a_closer_look() -> None
             asked_ms=ASKED_MS,
             age_ms_max=1000,
             refresh_at=REFRESH_AT,
+            central_us=lambda: None,
         )
 
     assert at(NAMESPACE + "k", GENERATION) is not None

@@ -365,6 +365,25 @@ async def test_another_incarnation_makes_everything_held_void() -> None:
         assert reading.position.incarnation == 8
 
 
+async def test_an_incarnation_that_is_over_is_no_news() -> None:
+    """A tier that has not heard of the restore is not believed; once it has, it is."""
+    async with Setup() as setup:
+        setup.store.__init__(incarnation=8)  # type: ignore[misc]
+        await setup.pass_time(15)
+        await setup.write(b"after")
+        assert value_of(await setup.d.read(age_ms_max=0)) == b"after"
+
+        setup.store.__init__(incarnation=7)  # type: ignore[misc]
+        await setup.pass_time(15)
+        late = await setup.d.read()
+        setup.store.__init__(incarnation=9)  # type: ignore[misc]
+        await setup.pass_time(15)
+        reading = await setup.d.read(age_ms_max=0)
+
+        assert (value_of(late), late.position.incarnation) == (b"after", 8)
+        assert (value_of(reading), reading.position.incarnation) == (None, 9)
+
+
 async def test_nothing_is_evicted_while_its_key_is_in_the_air() -> None:
     """Or an older answer could come and be believed."""
     async with Setup() as setup:
@@ -429,6 +448,24 @@ async def test_a_change_vouches_for_no_other_key() -> None:
     assert reading.position == at
     assert setup.a.keeper.knowledge.feed.told == key_twice.sequence
     await setup.a.stop()
+
+
+async def test_the_clock_error_is_the_upstream_s_and_the_round_trip() -> None:
+    """An upstream that cannot say how wrong it is leaves a location without a word either."""
+    for error_ms, stated in ((700, 701), (0, 1), (None, None)):
+        setup = Setup()
+        at = (await setup.write(b"1")).position
+        script: list[Downward] = [
+            StartedOver(position=at),
+            Echo(instant_ms=0, position=at, central_us=setup.clock.now_us(), error_ms=error_ms),
+        ]
+        setup.a.wire = Scripted(setup.central, script)
+        setup.a.keeper = setup.a.made()
+        setup.a.start()
+        await setup.settle()
+
+        assert setup.a.keeper.telling.status().clock_error_ms == stated
+        await setup.a.stop()
 
 
 async def test_after_a_start_over_what_is_read_is_soon_as_fresh_as_the_feed() -> None:

@@ -68,6 +68,30 @@ def test_central_time_never_runs_ahead_and_never_goes_back() -> None:
     assert 0 < behind_us < 2_500_000
 
 
+def test_the_error_of_central_time_is_never_larger_than_stated() -> None:
+    """However late echoes are, and however long ago the last one came."""
+    clock = ManualClock()
+    time = LocationTime(clock)
+    assert time.error_ms() is None
+
+    stated: list[int] = []
+    for late_ms, round_trip_ms in ((300, 500), (0, 20), (900, 1000), (5, 10), (4000, 4000)):
+        time.heard(clock.now_us() - late_ms * 1000, error_ms=round_trip_ms)
+        for passed_s in (0, 1, 30):
+            clock.advance(passed_s)
+            error_ms = time.error_ms()
+            assert error_ms is not None
+            stated.append(error_ms)
+            assert clock.now_us() - (time.central_us() or 0) <= error_ms * 1000
+    assert stated[:2] == [500, 501]
+    assert stated[3] == 20
+    assert max(stated[3:]) < 200  # A worse echo does not make worse what is known from a better.
+
+    clock.step(HOUR_S)  # The machine stood still: nobody can say until the next echo.
+    time.elapsed_ms()
+    assert time.error_ms() is None
+
+
 def test_a_clock_that_stood_still_makes_earlier_instants_worthless() -> None:
     """A wall clock that is slewed, or set back, does not."""
     clock = ManualClock()

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 import pytest
 
+from atoll import whereabouts
 from atoll.central import FEED_VALUE_BYTES_MAX
 from atoll.core import errors, location_errors, model, session
 from atoll.core.errors import AtollError
@@ -56,6 +57,9 @@ LIMITS = {
     "time for which an idle connection is kept": client.IDLE_S,
     "messages that wait for a child": children.QUEUE_MAX,
     "between heartbeats": SessionSettings().heartbeat_s,
+    "between statuses": SessionSettings().status_s,
+    "time for which answers to a question are waited for": whereabouts.ANSWER_S_MAX,
+    "locations that a status is relayed through": whereabouts.VIA_MAX,
     "silence after which a session is given up": SessionSettings().silence_s,
     "between a session and the next": SessionSettings().reconnect_s,
     "deadline of a direct write, ahead of central time": WriteSettings().deadline_us // 10**6,

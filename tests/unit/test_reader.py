@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from atoll.core.location_errors import CutOffError
-from atoll.core.model import CacheStatus, Read, Reading
+from atoll.core.model import SYSTEM_NAMESPACE, CacheStatus, Read, Reading
 from atoll.location.cache import MemoryCache
 from atoll.location.lookup import MemorySight
+from atoll.location.mapping import Collector, ReaderMapping
 from atoll.location.reader import Reader
-from tests.support.location import NS, Place, Setup, Wire, value_of
+from tests.support.location import NS, Place, Setup, Wire, beside, value_of
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +24,7 @@ class Side:
 
     def __init__(self, place: Place) -> None:
         assert isinstance(place.cache, MemoryCache)
+        self.memory = place.cache
         self.wire = Wire(place)
         self.reader = Reader(
             place.name, self.wire, MemorySight(place.cache), clock=place.clock, boot=place.boot
@@ -115,3 +118,30 @@ async def test_what_has_expired_is_buried_by_the_keeper_first(setup: Setup) -> N
     assert side.asked == 2
     assert (await side.read()).cache is CacheStatus.NEGATIVE
     assert side.asked == 2
+
+
+async def test_reads_of_users_are_counted_and_others_are_not(setup: Setup, tmp_path: Path) -> None:
+    """Credentials are read with each request; what counts is what the request asked for."""
+    side = Side(setup.a)
+    mapping = beside(lambda: ReaderMapping(tmp_path))
+    side.reader = Reader(
+        "A",
+        side.wire,
+        MemorySight(side.memory),
+        clock=setup.clock,
+        boot=setup.a.boot,
+        mapping=mapping,
+    )
+    await setup.write(b"1")
+    system = Read(namespace=SYSTEM_NAMESPACE, keys=("token/none",), age_ms_max=60_000)
+    for request in (READ, system):
+        await side.read(request)
+    await setup.pass_time(1.5)
+    for request in (READ, READ, system, system, system):
+        await side.read(request)
+
+    counted = beside(lambda: Collector(tmp_path).collect())
+    beside(mapping.close)
+
+    assert side.asked == 2
+    assert {status: number for status, number in counted.items() if number} == {CacheStatus.HIT: 2}

@@ -87,6 +87,20 @@ class Api:
         except msgspec.MsgspecError as error:
             raise self._not_ours(response) from error
 
+    async def lines(self, path: str, params: dict[str, str]) -> list[tuple[bytes, Json]]:
+        """Get lines of JSON, each as it came and decoded.
+
+        Raises:
+            RemoteError: The server refused.
+        """
+        response = await self._send("GET", path, params=params)
+        if response.is_error:
+            raise self._refusal(response)
+        try:
+            return [(line, msgspec.json.decode(line)) for line in response.content.splitlines()]
+        except msgspec.MsgspecError as error:
+            raise self._not_ours(response) from error
+
     @asynccontextmanager
     async def value(self, namespace: str, key: str) -> AsyncGenerator[httpx.Response]:
         """Open a value to read it piece by piece.
@@ -145,6 +159,14 @@ class Api:
         return response
 
     def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.require_token()}"}
+
+    def require_token(self) -> str:
+        """Return who asks.
+
+        Raises:
+            UnauthenticatedError: Nobody said.
+        """
         token = self.target.token
         if token is None:
             raise UnauthenticatedError(
@@ -152,7 +174,7 @@ class Api:
                 " name the data folder of a running `atoll dev` with --data.",
                 missing=True,
             )
-        return {"Authorization": f"Bearer {token}"}
+        return token
 
     # Answers.
 
@@ -286,28 +308,52 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def connected(
-    target: Target, *, timeout_s: float, ca_certificate: Path | None
+    target: Target,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
 ) -> AsyncGenerator[Api]:
-    """Open a client for as long as a command runs.
+    """Open a client for as long as a command runs; see `opened_client`."""
+    async with opened_client(
+        target.url,
+        timeout_s=timeout_s,
+        ca_certificate=ca_certificate,
+        socket_path=socket_path,
+    ) as client:
+        yield Api(client, target)
+
+
+def opened_client(
+    url: str,
+    *,
+    timeout_s: float,
+    ca_certificate: Path | None,
+    socket_path: Path | None = None,
+) -> httpx.AsyncClient:
+    """Make a client of one node.
 
     Args:
-        target: Where requests go.
+        url: Where requests go.
         timeout_s: How long to wait for an answer, or for a piece of one.
         ca_certificate: The authority to trust, in PEM; `None` for those that the system trusts.
+        socket_path: A unix socket to connect to instead.
     """
-    address = httpx.URL(target.url)
+    address = httpx.URL(url)
     verify: ssl.SSLContext | bool = True
     if address.scheme == "http":
         # Loading the authorities that the system trusts takes longer than most commands.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elif ca_certificate is not None:
         verify = ssl.create_default_context(cafile=ca_certificate)
-    async with httpx.AsyncClient(
-        base_url=target.url,
+    return httpx.AsyncClient(
+        base_url=url,
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
         # A proxy that the environment names is for the outside, not for this machine.
         trust_env=address.host not in LOOPBACK,
         verify=verify,
-    ) as client:
-        yield Api(client, target)
+        transport=None
+        if socket_path is None
+        else httpx.AsyncHTTPTransport(uds=str(socket_path), verify=verify),
+    )

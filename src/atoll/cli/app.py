@@ -18,7 +18,9 @@ from atoll.cli import (
     local,
     namespaces,
     nodes,
+    operations,
     simulating,
+    verifying,
     watching,
     worker,
 )
@@ -73,8 +75,9 @@ for group, name, text in (
     (worker.app, "worker", "Workers on workerd, with namespaces as their bindings."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
-local.register_upkeep(app)
+operations.register(app, local.register_upkeep(app))
 simulating.register(app)
+verifying.register(app)
 
 
 def run(args: Sequence[str]) -> int:

@@ -49,8 +49,8 @@ UPSTREAM: Final = (
 )
 
 
-def register_upkeep(app: typer.Typer) -> None:
-    """Add the commands of a real deployment."""
+def register_upkeep(app: typer.Typer) -> typer.Typer:
+    """Add the commands of a real deployment, and return the group about locations."""
     local(app, "init")(init)
     local(app, "central", also=LISTEN)(central)
     places = starting(app, "location", text="Locations: run one, list them, forget one.")
@@ -63,6 +63,7 @@ def register_upkeep(app: typer.Typer) -> None:
         seal, name="seal", help="The key that values are sealed with.", no_args_is_help=True
     )
     local(app, "config")(config)
+    return places
 
 
 def dev(

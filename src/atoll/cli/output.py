@@ -35,6 +35,15 @@ def at_time(seconds: int | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Lay out rows for a terminal."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        # Ids and tokens are there to be copied: fold them rather than cut them.
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
+    return table
+
+
 class Out:
     """Where a command's result goes."""
 
@@ -73,17 +82,13 @@ class Out:
         if self.as_json:
             self.result(document)
             return
-        cells = [[printable(cell) for cell in row] for row in rows]
+        cells = list(rows)
         if not cells:
             self.note(empty)
         elif sys.stdout.isatty():
-            table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-            for row in cells:
-                # Ids and tokens are there to be copied: fold them rather than cut them.
-                table.add_row(*(Text(cell, overflow="fold") for cell in row))
-            Console(soft_wrap=False).print(table)
+            Console(soft_wrap=False).print(table_of(columns, cells))
         else:
-            sys.stdout.writelines("\t".join(row) + "\n" for row in cells)
+            sys.stdout.writelines("\t".join(map(printable, row)) + "\n" for row in cells)
 
     async def stream(self, items: AsyncIterator[tuple[object, str]]) -> None:
         """Print items as they come, each a document and its line of text.

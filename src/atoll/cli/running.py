@@ -38,6 +38,7 @@ from atoll.serve.central import Opened, opened, serve
 from atoll.serve.fleet import fleet
 from atoll.serve.links import RTT_MS_MAX, Order, control_path, give
 from atoll.serve.location import (
+    READER,
     Part,
     credential_of,
     serve_alone,
@@ -114,8 +115,8 @@ def run_location(
     match part, told:
         case "keeper", Part():
             run(serve_keeper(site, told))
-        case "reader", Part():
-            run(serve_reader(site, told))
+        case str(name_of_part), Part() if name_of_part.startswith(READER):
+            run(serve_reader(site, told, name_of_part))
         case None, None if here.config.processes > 1:
             run(supervise(site, sys.argv[1:], announce))
         case _:

@@ -73,7 +73,7 @@ class _Open:
         )
         # Looking for a namespace is not what somebody read.
         self.namespaces = Lookup(self.told.name, self.sight, clock=clock, boot=boot)
-        self.quick = Quick(self.values, self.sight, self.mapping)
+        self.quick = Quick(self.values, self.sight, self.mapping, age_ms_max=self.told.age_ms_max)
         self.rules: dict[str, _Known] = {}
 
     def look(self) -> None:
@@ -115,9 +115,13 @@ class Local:
             known = None if cache is None else cache.rules.get(namespace)
             if cache is None or known is None:
                 return None
-            return cache.quick.glimpse(
-                namespace, key, age_ms_max=known.age_ms_max, until_ms=known.until_ms
-            )
+            now_ms = cache.quick.elapsed_ms()
+            if now_ms >= known.until_ms:
+                return None
+            found = cache.quick.look(namespace, key, asked_ms=now_ms, age_ms_max=known.age_ms_max)
+            if found is not None:
+                cache.quick.note(found)
+            return found
 
     def answer(self, namespace: str, key: str, wanted: Asked) -> Reading | None:
         """Return what is held if that is an answer; else the keeper is to be asked.

@@ -12,6 +12,7 @@
             RouteNotFoundError, MethodNotAllowedError
         NotFoundError                what was asked for is not there
             KeyNotFoundError, NamespaceNotFoundError, AccountNotFoundError, TokenNotFoundError
+            NodeNotFoundError, and two of `core.location_errors`
         UnauthenticatedError         no credentials, or none that we know
         ForbiddenError               credentials that do not reach this far
         ConditionFailedError         If-Match or If-None-Match did not hold

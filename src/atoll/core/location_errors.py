@@ -2,12 +2,13 @@
 
 Most are kinds of `UnavailableError`: what cannot be done now may be done later. A location that was
 forgotten stays so, and its journal is set aside; one that another process keeps is not opened at
-all; and what a request wants only if it is held may not be held.
+all; what is asked of the wrong node, or is not there, stays so too; and what a request wants only
+if it is held may not be held.
 """
 
 from pathlib import Path
 
-from atoll.core.errors import AtollError, StoreError, UnavailableError
+from atoll.core.errors import AtollError, NotFoundError, StoreError, UnavailableError
 
 
 class UnreachableError(UnavailableError):
@@ -83,6 +84,37 @@ class CentralOnlyError(AtollError):
             f"this is the location {location}: it answers /v1 for keys. REST v4 and all"
             " administration are central's; send this request there."
         )
+
+
+class LocationOnlyError(AtollError):
+    """Central was asked for what only a location has."""
+
+    code = "location_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is central, which keeps no journal: send this request to a location's own URL"
+        )
+
+
+class LocationNotFoundError(NotFoundError):
+    """No location of this name is registered."""
+
+    code = "location_not_found"
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+        super().__init__(f"no location {name!r} is registered")
+
+
+class JournalEntryNotFoundError(NotFoundError):
+    """The location keeps no refused entry of this number."""
+
+    code = "journal_entry_not_found"
+
+    def __init__(self, *, sequence: int) -> None:
+        self.sequence = sequence
+        super().__init__(f"no refused entry {sequence} is kept in this location's journal")
 
 
 class JournalFullError(UnavailableError):

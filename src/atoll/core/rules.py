@@ -330,3 +330,31 @@ class RewriteLimiter:
     def release(self, namespace: str, key: str) -> None:
         """Forget a write that was counted and then not applied."""
         self._accepted.pop((namespace, key), None)
+
+
+class Admission:
+    """Counts the writes of one batch against the rule of one write a second per key.
+
+    The store asks inside the transaction, behind identity and conditions: so a repeat is never
+    refused, a write that its condition stopped is never counted, and deleting what is absent,
+    which rewrites nothing, is let through.
+    """
+
+    def __init__(self, rewrites: RewriteLimiter, namespace: str, now_ms: int) -> None:
+        """Count in `rewrites`, as of `now_ms` of the elapsed clock."""
+        self._rewrites = rewrites
+        self._namespace = namespace
+        self._now_ms = now_ms
+        self._counted: set[str] = set()
+
+    def admit(self, mutation: Mutation, *, live: bool) -> None:
+        """See `atoll.store.protocol.Admit`."""
+        if (mutation.value is None and not live) or mutation.key in self._counted:
+            return  # Counted already: a store may try a batch again by itself.
+        self._rewrites.accept(self._namespace, mutation.key, self._now_ms)
+        self._counted.add(mutation.key)
+
+    def withdraw(self) -> None:
+        """Uncount: the batch was not applied."""
+        for key in self._counted:
+            self._rewrites.release(self._namespace, key)

@@ -62,7 +62,9 @@ class Admin:
         return json_answer(_READY) if self._node.ready() else json_answer(_NOT_READY, status=503)
 
     async def _metrics(self) -> Answer:
-        body = generate_latest(self._node.registry)
+        inside = self._node.inside
+        # One process of a location answers for all, whichever of them was asked.
+        body = generate_latest(self._node.registry) if inside is None else await inside.metrics()
         headers = [
             (b"content-type", CONTENT_TYPE_LATEST.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -18,6 +18,7 @@ from atoll.http import binding, peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
 from atoll.http.exchange import Answer, Face, Request
+from atoll.http.hot import Hot
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
 from atoll.http.peer import Peer
@@ -56,10 +57,10 @@ class App:
 
     def __init__(self, node: Node, bodies: Bodies) -> None:
         """See `create_app`."""
-        self._clock = node.clock
+        self._timer_us = node.clock.now_us if node.timer_us is None else node.timer_us
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
-        self._metrics = RequestMetrics(node.registry)
+        self.metrics = RequestMetrics(node.registry, readers=node.readers)
         self._rest = rest.Rest(node, bodies)
         self._v1 = v1.V1(node, bodies)
         self._binding = binding.Binding(node, bodies)
@@ -70,6 +71,12 @@ class App:
             else Peer(node.upstream, node.peers, bodies, stays=node.ready)
         )
         self._is_private = node.is_private
+        self.hot = (
+            None
+            if node.near is None
+            else Hot(node.near, self, self._timer_us, name=node.name, missing=self._v1.missing)
+        )
+        """What answers plain reads before they are requests."""
         # Request ids are for finding a line in the log, so the start of the process and a
         # number are enough; what a client sends under this name is not looked at.
         self._id_prefix = f"{node.clock.now_us():x}"
@@ -95,8 +102,9 @@ class App:
             receive: Returns its body.
             deliver: Sends the answer and returns the size of the body sent.
         """
-        started_us = self._clock.now_us()
-        request = Request(scope, receive, f"{self._id_prefix}-{next(self._numbers):x}")
+        started_us = self._timer_us()
+        decided_ms = 0 if self.hot is None else self.hot.elapsed_ms()
+        request = Request(scope, receive, self.next_id())
         face = self._face(request)
         status = STATUS_CLIENT_LEFT
         sent_bytes = 0
@@ -107,31 +115,63 @@ class App:
             if request.abandoned:
                 answer.headers.append((b"connection", b"close"))
             sent_bytes = await deliver(request, answer)
+            if self.hot is not None and request.principal is not None:
+                self.hot.grant(request, decided_ms=decided_ms)
         except ClientDisconnect:
             log.debug("client_left", request_id=request.id, operation=request.operation)
         finally:
-            elapsed_us = max(0, self._clock.now_us() - started_us)
-            self._metrics.count(
+            self.note(
                 face=face.name,
                 operation=request.operation,
+                method=request.method,
+                path=request.path,
+                request_id=request.id,
                 status=status,
-                elapsed_s=elapsed_us / US_PER_S,
+                started_us=started_us,
                 received_bytes=request.body_bytes,
                 sent_bytes=sent_bytes,
             )
-            if self._access_log is not None:
-                self._access_log.info(
-                    "request_answered",
-                    request_id=request.id,
-                    face=face.name,
-                    operation=request.operation,
-                    method=request.method,
-                    path=request.path.decode("latin-1"),
-                    status=status,
-                    ms=elapsed_us / US_PER_MS,
-                    received_bytes=request.body_bytes,
-                    sent_bytes=sent_bytes,
-                )
+
+    # Keeping account; see `Ledger`.
+
+    def next_id(self) -> str:
+        """Return the id of a new request."""
+        return f"{self._id_prefix}-{next(self._numbers):x}"
+
+    def note(
+        self,
+        *,
+        face: str,
+        operation: str,
+        method: str,
+        path: bytes,
+        request_id: str,
+        status: int,
+        started_us: int,
+        received_bytes: int,
+        sent_bytes: int,
+    ) -> None:
+        """Count a request that was answered, and log it."""
+        elapsed_us = max(0, self._timer_us() - started_us)
+        self.metrics.of(face, operation).count(
+            status,
+            elapsed_s=elapsed_us / US_PER_S,
+            received_bytes=received_bytes,
+            sent_bytes=sent_bytes,
+        )
+        if self._access_log is not None:
+            self._access_log.info(
+                "request_answered",
+                request_id=request_id,
+                face=face,
+                operation=operation,
+                method=method,
+                path=path.decode("latin-1"),
+                status=status,
+                ms=elapsed_us / US_PER_MS,
+                received_bytes=received_bytes,
+                sent_bytes=sent_bytes,
+            )
 
     def _face(self, request: Request) -> Face:
         # Before all paths: a key of a binding may be named like any of them.

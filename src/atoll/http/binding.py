@@ -46,12 +46,15 @@ TOO_MANY: Final = "Too Many Requests"
 """What Workers look for when they write one key too often."""
 
 _EMPTY: Final[Header] = (b"content-length", b"0")
-_URLENCODED: Final = b"urlencoded=true"
+URLENCODED: Final = b"urlencoded=true"
+"""The query of a read that wishes for nothing."""
+
+HIT: Final[Header] = (b"cf-cache-status", b"HIT")
 _MISSING: Final = (404, 410)
 
 _CACHE: Final[Mapping[CacheStatus, Header]] = {
-    CacheStatus.HIT: (b"cf-cache-status", b"HIT"),
-    CacheStatus.NEGATIVE: (b"cf-cache-status", b"HIT"),
+    CacheStatus.HIT: HIT,
+    CacheStatus.NEGATIVE: HIT,
     CacheStatus.MISS: (b"cf-cache-status", b"MISS"),
     CacheStatus.STALE: (b"cf-cache-status", b"STALE"),
 }
@@ -131,7 +134,7 @@ class Binding:
 
     async def _get(self, request: Request, _principal: Principal) -> Answer:
         wanted = UNSAID
-        if request.query_string != _URLENCODED:
+        if request.query_string != URLENCODED:
             wanted = self._freshness(request.query.get("cache_ttl"))
         reading = await self._values.read(request, wanted=wanted)
         entry = reading.entry

@@ -79,6 +79,9 @@ class Connection(DirectProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what arrived, as long as the head keeps to its bounds."""
+        if not self._stopping and self.answered_unread(data):
+            self._stop_timer()
+            return
         was_open = self._head_open
         super().data_received(data)
         if not self._head_open:

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from atoll.http.app import App, send_answer
 from atoll.http.exchange import Answer, Header, Request
+from atoll.http.hot import Hot, Plain, plain
 from atoll.http.wire import WireProtocol, legal
 
 _BODILESS: Final = (204, 304)
@@ -34,9 +35,14 @@ class DirectProtocol(WireProtocol):
 
     _held: bool = False
     """Whether a request's head has been read of which it is not known yet if all has come."""
+    _within: bool = False
+    """Whether the parser is in the middle of a request."""
+    _came: bytes = b""
+    """The piece that is being read, if a request begins with it."""
 
     def on_message_begin(self) -> None:
         """Begin a request. What uvicorn notes of one besides is noted when it gets it."""
+        self._within = True
         self.url = b""
         self.expect_100_continue = False
         self.headers: list[Header] = []
@@ -48,16 +54,6 @@ class DirectProtocol(WireProtocol):
         if parser.should_upgrade() or not self._may_be_direct():
             self._hand_over()
             return
-        target = httptools.parse_url(self.url)
-        # A path that is not ASCII is no request; as in uvicorn, this is where that comes out.
-        target.path.decode("ascii")
-        self._scope: dict[str, Any] = {
-            "type": "http",
-            "method": parser.get_method().decode("ascii"),
-            "raw_path": target.path,
-            "query_string": target.query or b"",
-            "headers": self.headers,
-        }
         self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         self._pieces: list[bytes] = []
         self._held = True
@@ -114,20 +110,83 @@ class DirectProtocol(WireProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to answer a request that has come whole."""
+        self._within = False
         if not self._held:
             super().on_message_complete()
             return
         self._held = False
         app = self._application
         assert isinstance(app, App)
-        exchange = _Exchange(self, app, self._scope, b"".join(self._pieces), keep=self._keep_alive)
+        if not self._pieces and self._answered_at_once(app):
+            return
+        exchange = _Exchange(
+            self, app, self._read_head(), b"".join(self._pieces), keep=self._keep_alive
+        )
         self.cycle = exchange
         task = self.loop.create_task(exchange.run_asgi(exchange.answer))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
+    def _answered_at_once(self, app: App) -> bool:
+        """Answer a plain read, and say whether it was one."""
+        parser = self.parser
+        assert parser is not None
+        if (
+            app.hot is None
+            or not self._keep_alive
+            or self.flow.write_paused
+            or parser.get_method() != b"GET"
+        ):
+            return False
+        headers = plain(self.headers)
+        if headers is None or not self._sent_at_once(app.hot, self.url, headers):
+            return False
+        app.hot.remember(self._came, headers)
+        return True
+
+    def _sent_at_once(self, hot: Hot, target: bytes, headers: Plain) -> bool:
+        answer = hot.answer(target, headers, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self.on_response_complete()
+        return True
+
+    def answered_unread(self, data: bytes) -> bool:
+        """Answer a plain read whose like has come before, and say whether it was one.
+
+        Args:
+            data: What arrived.
+        """
+        app = self._application
+        if (
+            self._within
+            or not isinstance(app, App)
+            or app.hot is None
+            or self.flow.write_paused
+            or not self._may_be_direct()
+        ):
+            return False
+        recalled = app.hot.recall(data)
+        return recalled is not None and self._sent_at_once(app.hot, *recalled)
+
+    def _read_head(self) -> dict[str, Any]:
+        """Return what is known of a request before its body, as ASGI names it."""
+        assert self.parser is not None
+        target = httptools.parse_url(self.url)
+        # A path that is not ASCII is no request; as in uvicorn, the parser hears of that.
+        target.path.decode("ascii")
+        return {
+            "type": "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+
     def data_received(self, data: bytes) -> None:
         """Take what arrived. A request of which more must come is uvicorn's from here on."""
+        self._came = b"" if self._within else data
         super().data_received(data if self.awaits_body else legal(data))
         if self._held:
             self._held = False

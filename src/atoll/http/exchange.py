@@ -28,11 +28,13 @@ from atoll.core.errors import (
 from atoll.core.model import AtLeast, LargeValue, parse_at_least
 from atoll.core.version import Version
 from atoll.namespace_rules import NamespaceRules
+from atoll.principal import Principal
 
 QUERY_FIELDS_MAX: Final = 64
 MS_PER_S: Final = 1000
 
 NO_RULES: Final = NamespaceRules()
+NOBODY: Final[Principal | None] = None
 
 Header = tuple[bytes, bytes]
 
@@ -68,6 +70,7 @@ class Request:
         "namespace",
         "operation",
         "path",
+        "principal",
         "query_string",
         "receive",
         "rules",
@@ -90,6 +93,8 @@ class Request:
         self.key = b""
         self.rules = NO_RULES
         """Those of the namespace, once it was found."""
+        self.principal: Principal | None = NOBODY
+        """Who asks, once they were admitted to the namespace."""
         self.body_bytes = 0
         """How much of the body has arrived."""
         self.more_body = True

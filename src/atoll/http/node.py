@@ -3,19 +3,47 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
+from atoll.http.exchange import Answer, Request
+from atoll.http.metrics import Readers
 from atoll.http.peer import Admission
+from atoll.location.quick import Near
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.upstream import Upstream
 
 WATCHES_MAX: Final = 500
 """Each change wakes every watch of a process, so more would hold up its other work."""
+
+
+class Inside(Protocol):
+    """Who can tell; the paths and methods were checked."""
+
+    async def status(self, request: Request) -> Answer:
+        """Tell how the location is."""
+        ...
+
+    async def journal(self, request: Request) -> Answer:
+        """List what is in the journal."""
+        ...
+
+    async def refused(self, request: Request) -> Answer:
+        """Hand out what was refused."""
+        ...
+
+    async def discard(self, request: Request) -> Answer:
+        """Let go of the refused entry whose number is in `request.key`."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the metrics of the whole location."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +66,16 @@ class Node:
     """Which nodes may read through this one; `None` for none."""
     nodes: Nodes | None = None
     """The credentials of nodes, where they are looked after: at central."""
+    timer_us: Callable[[], int] | None = None
+    """Tells microseconds for durations, where `clock` does more than that; else the clock does."""
+    near: Near | None = None
+    """The location's cache as this process sees it, where plain reads may be answered from it."""
+    oversight: Oversight | None = None
+    """The locations, where they are looked after: at central."""
+    inside: Inside | None = None
+    """What tells of this location from the inside; `None` at central."""
+    readers: Readers | None = None
+    """At a keeper: what its readers have counted of requests."""
     is_private: bool = False
     """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
     watches_max: int = WATCHES_MAX

@@ -79,14 +79,18 @@ def headers_of_reading(reading: Reading, *, age_ms_max: int | None) -> list[Head
     return headers
 
 
+def cache_status(name: str, how: CacheStatus) -> bytes:
+    """Return a location's member of RFC 9211's list, without what depends on the request."""
+    if not _TOKEN.fullmatch(name):
+        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return name.encode("latin-1", "replace") + _HOW[how]
+
+
 def _cache_status(reading: Reading, age_ms_max: int | None) -> bytes:
     """Return one member of RFC 9211's list: of the node that answered, whatever is above it."""
     if reading.node == CENTRAL_NAME:
         return b"central; hit; detail=store"
-    name = reading.node
-    if not _TOKEN.fullmatch(name):
-        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    status = name.encode("latin-1", "replace") + _HOW[reading.cache]
+    status = cache_status(reading.node, reading.cache)
     if age_ms_max is not None and reading.age_ms is not None and not reading.journaled:
         status += b"; ttl=%d" % ((age_ms_max - reading.age_ms) // MS_PER_S)
     return status

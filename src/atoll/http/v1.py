@@ -50,6 +50,8 @@ from atoll.http.exchange import (
 from atoll.http.metadata import header_form
 from atoll.http.node import Node
 from atoll.http.shown import TRUE, combined, headers_of_reading
+from atoll.http.v1_inside import V1Inside, is_inside
+from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
 from atoll.http.v1_watch import Watches
 from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
@@ -107,6 +109,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "account_not_found": 404,
     "token_not_found": 404,
     "node_not_found": 404,
+    "location_not_found": 404,
+    "journal_entry_not_found": 404,
     "unauthenticated": 401,
     "forbidden": 403,
     "condition_failed": 412,
@@ -125,6 +129,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "cut_off": 503,
     "not_admitted": 503,
     "central_only": 421,
+    "location_only": 421,
     "not_held": 504,
     "outcome_unknown": 503,
     "journal_full": 503,
@@ -177,10 +182,14 @@ class V1:
         self._node = node
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
+        self._locations = V1Locations(node)
+        self._inside = V1Inside(node)
         self._values = Values(node, bodies, FACE_V1)
         watches = Watches(
             node, admit=lambda request: admitted(node, request, Permission.READ), describe=_ended
         )
+        self.missing = _encode({"error": _described(KeyNotFoundError())})
+        """The body that says that a key is missing."""
         read, write = Permission.READ, Permission.WRITE
         self._routes: Mapping[bytes, Mapping[str, _Operation]] = {
             b"values": {
@@ -191,6 +200,7 @@ class V1:
             b"get": {"POST": _Operation("get many", read, self._get_many)},
             b"keys": {"GET": _Operation("list", read, self._list)},
             b"count": {"GET": _Operation("count", read, self._count)},
+            b"where": {"GET": _Operation("where", read, self._where)},
             b"watch": {"GET": _Operation("watch", read, watches.answer)},
             b"settings": {
                 "GET": _Operation("settings", read, self._settings),
@@ -208,6 +218,10 @@ class V1:
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
+        if request.path.startswith(LOCATIONS_PREFIX):
+            return await self._locations.answer(request)
+        if is_inside(request.path):
+            return await self._inside.answer(request)
         methods = self._route(request)
         method = "GET" if request.method == "HEAD" else request.method
         operation = methods.get(method)
@@ -220,9 +234,9 @@ class V1:
 
     def _route(self, request: Request) -> Mapping[str, _Operation]:
         match request.path.split(b"/", 5)[2:]:
-            case [b"namespaces", namespace, b"values", key]:
-                what, request.key = b"values", key
-            case [b"namespaces", namespace, what] if what != b"values":
+            case [b"namespaces", namespace, (b"values" | b"where") as what, key]:
+                request.key = key
+            case [b"namespaces", namespace, what] if what not in {b"values", b"where"}:
                 pass
             case _:
                 what, namespace = b"", b""
@@ -257,7 +271,7 @@ class V1:
             headers.append((b"atoll-metadata", header_form(entry.metadata)))
         if entry.expiration is not None:
             headers.append((b"atoll-expiration", b"%d" % entry.expiration))
-        if _matches(request.headers.get(b"if-none-match"), entry.version):
+        if matches(request.headers.get(b"if-none-match"), entry.version):
             return Answer(status=304, headers=headers)
         headers += (
             (b"content-type", b"application/octet-stream"),
@@ -273,6 +287,9 @@ class V1:
 
     async def _delete(self, request: Request, principal: Principal) -> Answer:
         return _written_answer(request, await self._values.delete(request, principal))
+
+    async def _where(self, request: Request, _principal: Principal) -> Answer:
+        return await self._locations.where(request)
 
     # The namespace.
 
@@ -522,7 +539,7 @@ def _shown(fact: object) -> object:
     return fact if fact is None or isinstance(fact, bool | int | str) else str(fact)
 
 
-def _matches(if_none_match: bytes | None, version: Version) -> bool:
+def matches(if_none_match: bytes | None, version: Version) -> bool:
     """Whether the caller holds this version already."""
     if if_none_match is None:
         return False

@@ -38,6 +38,7 @@ from atoll.core.location_errors import (
 )
 from atoll.core.model import Entry, Position
 from atoll.core.session import (
+    Asked,
     Changed,
     Downward,
     Echo,
@@ -381,7 +382,7 @@ class _Watch:
                 return self._event(name, _encode({"age_s": age_s}))
             case StartedOver():
                 raise FeedStartedOverError
-            case Resumed() | Subscribed():
+            case Resumed() | Subscribed() | Asked():
                 return None
 
     def _move_to(self, position: Position) -> None:

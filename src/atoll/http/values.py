@@ -47,7 +47,7 @@ async def admitted(node: Node, request: Request, permission: Permission) -> Prin
 
     Args:
         node: The node that is asked.
-        request: The request; its namespace was filled in, and its rules are by this.
+        request: The request; its namespace was filled in; its rules and its principal are by this.
         permission: What it needs.
 
     Raises:
@@ -59,6 +59,7 @@ async def admitted(node: Node, request: Request, permission: Permission) -> Prin
     if principal.account not in {EVERY_ACCOUNT, namespace.account}:
         raise NamespaceNotFoundError
     request.rules = namespace.rules
+    request.principal = principal
     return principal
 
 

@@ -39,8 +39,6 @@ class CacheState:
     """What the records came through. Another one may know less."""
     incarnation: int | None = None
     """Whose positions the records carry."""
-    retired: tuple[int, ...] = ()
-    """Earlier incarnations: a late answer from one of them is no news."""
     applied: int = 0
     feed_instant_ms: int = NEVER
     subscribed: dict[str, int] = field(default_factory=dict[str, int])
@@ -72,6 +70,11 @@ class Cache(Protocol):
     @property
     def size_bytes(self) -> int:
         """How much it holds."""
+        ...
+
+    @property
+    def entries(self) -> int:
+        """How many records that is."""
         ...
 
     def load(self) -> CacheState | None:
@@ -150,6 +153,11 @@ class MemoryCache:
     def size_bytes(self) -> int:
         """See `Cache`."""
         return self._size_bytes
+
+    @property
+    def entries(self) -> int:
+        """See `Cache`."""
+        return len(self._records)
 
     def load(self) -> CacheState | None:
         """See `Cache`."""

@@ -14,14 +14,17 @@ from typing import Final, Protocol
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import Entry, Position
 from atoll.core.session import (
+    Asked,
     Changed,
     Downward,
     Echo,
     Heartbeat,
+    Held,
     Hello,
     JournalEmpty,
     Resumed,
     StartedOver,
+    Status,
     Subscribe,
     Subscribed,
     Upward,
@@ -30,6 +33,7 @@ from atoll.location.age import AGE_UNKNOWN_BELOW
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import retrieve
 from atoll.location.recent import marked
+from atoll.whereabouts import VIA_MAX
 
 QUEUE_MAX: Final = 10_000
 """How many messages wait for a child before it starts over."""
@@ -91,6 +95,11 @@ class Children:
             if namespace in child.pending:
                 child.pending.discard(namespace)
                 self._subscribe(child, namespace)
+
+    def ask(self, question: Asked) -> None:
+        """Ask everybody what they hold of a key; the answers go up as they come."""
+        for child in self._children:
+            self._tell(child, question)
 
     def start_over(self) -> None:
         """Let everybody start over: an epoch has begun here."""
@@ -168,8 +177,11 @@ class Children:
                         self._above.want(namespace)
                 case Heartbeat(instant_ms=instant_ms):
                     self._echo(child, instant_ms)
-                case JournalEmpty():
+                case JournalEmpty() | Held():
                     self._above.send(message)
+                case Status(via=via):
+                    if len(via) < VIA_MAX:
+                        self._above.send(replace(message, via=(self._knowledge.name, *via)))
 
     def _subscribe(self, child: _Child, namespace: str) -> None:
         child.subscribed.add(namespace)
@@ -190,6 +202,7 @@ class Children:
                 position=self._knowledge.position,
                 central_us=self._knowledge.time.central_us(),
                 age_ms=None if feed_ms < AGE_UNKNOWN_BELOW else now_ms - feed_ms,
+                error_ms=self._knowledge.time.error_ms(),
             ),
         )
 

@@ -5,6 +5,7 @@ more than the look itself; here the same rules are applied to the record as it i
 is not plain is not answered here, and a property test holds the two to the same answers.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from atoll.location.codec import (
@@ -43,6 +44,7 @@ def glance(
     asked_ms: int,
     age_ms_max: int,
     refresh_at: float,
+    central_us: Callable[[], int | None],
 ) -> Glimpse | None:
     """Answer from a record that is no further from fresh than a plain read allows.
 
@@ -50,11 +52,12 @@ def glance(
         raw: The record, as `codec` encodes it.
         namespace: The namespace asked about, in ASCII as all of them are.
         place: Namespace and key, as they stand in the record.
-        ground: What answers are judged by.
+        ground: What answers are judged by, but for its central time.
         generation: The present generation of boots.
         asked_ms: The instant of the question.
         age_ms_max: Its bound.
         refresh_at: From which part of the bound on an answer is asked for anew; at most 1.
+        central_us: Central time as known here, asked for only if the key expires.
 
     Returns:
         `None` if this takes a closer look.
@@ -92,7 +95,7 @@ def glance(
         return None
     if not flags & HAS_VALUE:
         return Glimpse(None, None, version, None, sequence, age_ms)
-    if expiration and expiration * US_PER_S <= ground.central_us:
+    if expiration and expiration * US_PER_S <= (central_us() or 0):
         return None
     value_at = metadata_at + metadata_bytes
     metadata = raw[metadata_at:value_at] if flags & HAS_METADATA else None

@@ -35,6 +35,11 @@ class Journaled:
     """The last central time that had been heard when it was stamped."""
 
     @property
+    def first_stamp(self) -> Version:
+        """The least of its stamps."""
+        return self.mutations[0].stamp or NO_VERSION
+
+    @property
     def size_bytes(self) -> int:
         """How much of the journal's bound it takes."""
         return ENTRY_OVERHEAD_BYTES + sum(

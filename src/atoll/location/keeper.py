@@ -24,12 +24,14 @@ from atoll.core.session import Downward, Hello, Upward
 from atoll.core.version import Version
 from atoll.location import listing
 from atoll.location.cache import Cache
+from atoll.location.counts import Counts
 from atoll.location.flights import Flights
 from atoll.location.journal import Journal
 from atoll.location.judging import Demand, refresh_age_ms
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import Link
 from atoll.location.session import Session, SessionSettings
+from atoll.location.telling import Telling
 from atoll.location.writes import Writes, WriteSettings
 from atoll.registry import Registered, register
 from atoll.upstream import Upstream
@@ -108,12 +110,25 @@ class Keeper:
             clock=clock,
             settings=self._settings.session,
             on_heartbeat=self.writes.say_empty,
+            telling=lambda: self.telling,
+        )
+        self.counts = Counts()
+        self.telling = Telling(
+            self.knowledge,
+            self.counts,
+            age_ms_max=self._settings.age_ms_max,
+            round_trip_ms=lambda: self.session.round_trip_ms,
         )
 
     @property
     def name(self) -> str:
         """The location's."""
         return self.knowledge.name
+
+    @property
+    def link_open(self) -> bool:
+        """Whether calls are let through to the upstream: its breaker has not tripped."""
+        return self._link.usable
 
     async def run(self) -> None:
         """Follow the upstream and deliver the journal, until cancelled."""
@@ -174,7 +189,10 @@ class Keeper:
             return self._held_only(demand)
         reading = self.knowledge.answer(demand)
         if reading is None:
-            return await self._flights.ask(demand)
+            reading = await self._flights.ask(demand)
+            self.counts.note(request.namespace, reading.cache)
+            return reading
+        self.counts.note(request.namespace, reading.cache)
         age_ms_max = refresh_age_ms(
             demand, reading, self.knowledge.ground, refresh_at=self._settings.refresh_at
         )
@@ -187,6 +205,7 @@ class Keeper:
         reading = self.knowledge.answer(demand, final=True)
         if reading is None:
             raise NotHeldError
+        self.counts.note(demand.namespace, reading.cache)
         return reading
 
     async def list(self, query: ListQuery) -> Page:

@@ -196,6 +196,12 @@ class LmdbCache:
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return pages * stat["psize"] + sum(self._large_held.values())
 
+    @property
+    def entries(self) -> int:
+        """See `Cache`."""
+        with self._env.begin() as look:
+            return int(look.stat(self._records)["entries"])
+
     def load(self) -> CacheState | None:
         """See `Cache`."""
         with self._env.begin(db=self._meta) as look:
@@ -215,20 +221,36 @@ class LmdbCache:
         """
         digest = digest_of(namespace, key)
         try:
-            with self._env.begin(db=self._records) as look:
-                raw = look.get(digest)
+            raw = self.raw(digest)
             if raw is None:
                 return None
-            found = codec.decode(raw, generation=self._opened.generation, opened=self._large)
+            found = codec.decode(raw, generation=self.generation, opened=self._large)
         except (lmdb.Error, OSError, struct.error, UnicodeDecodeError) as error:
             self._start_empty()
             raise CacheLostError from error
-        if found[:2] != (namespace, key):
-            return None
-        self._read_lately.add(digest)
-        if len(self._read_lately) > READ_LATELY_MAX:
-            self._read_before, self._read_lately = self._read_lately, set()
-        return found[2]
+        return found[2] if found[:2] == (namespace, key) else None
+
+    @property
+    def generation(self) -> int:
+        """The present generation of boots."""
+        return self._opened.generation
+
+    def raw(self, digest: bytes) -> bytes | None:
+        """Return the bytes of a record, and note that it was read.
+
+        Raises:
+            lmdb.Error: The file is not what it was.
+        """
+        look = self._env.begin(self._records)
+        try:
+            raw = look.get(digest)
+        finally:
+            look.abort()
+        if raw is not None:
+            self._read_lately.add(digest)
+            if len(self._read_lately) > READ_LATELY_MAX:
+                self._read_before, self._read_lately = self._read_lately, set()
+        return raw
 
     def put(self, namespace: str, key: str, record: Record) -> None:
         """See `Cache`."""

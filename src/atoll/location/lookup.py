@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from atoll.clock import Clock
 from atoll.core.errors import NotArrivedError
 from atoll.core.location_errors import CutOffError
-from atoll.core.model import JournalToken, Position, Read, Reading
+from atoll.core.model import SYSTEM_NAMESPACE, JournalToken, Position, Read, Reading
 from atoll.location.age import NEVER, Feed, Record
 from atoll.location.cache import CacheState, MemoryCache
 from atoll.location.codec import digest_of
@@ -93,11 +93,11 @@ class Lookup:
         self._refresh_at = refresh_at
         self._mapping = mapping
         self._state: CacheState | None = None
-        self._ground = Ground(
+        self.ground = Ground(
             name=name, incarnation=None, feed=Feed(), trusted_ms=NEVER, lost_ms=NEVER, central_us=0
         )
+        """What is judged by, as it was adopted last."""
         self._time = LocationTime(clock)
-        self._reckoned_ms: int | None = None
 
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
@@ -126,7 +126,7 @@ class Lookup:
         seen = self._sight.look(demand.namespace, demand.key)
         if seen is None or seen.is_pinned or seen.record is None:
             return None
-        ground = self.judged_by(seen.state)
+        ground = self._judged_by(seen.state)
         if ground is None:
             return None
         reading = judge(demand, seen.record, ground)
@@ -140,8 +140,13 @@ class Lookup:
 
     def _counted(self, demand: Demand, reading: Reading) -> Reading:
         """Count an answer that the keeper does not see."""
-        if self._mapping is not None:
-            self._mapping.note(digest_of(*demand.place), reading.cache)
+        if self._mapping is None:
+            return reading
+        digest = digest_of(*demand.place)
+        if demand.namespace == SYSTEM_NAMESPACE:
+            self._mapping.mark(digest)
+        else:
+            self._mapping.note(digest, reading.cache)
         return reading
 
     def final(self, demand: Demand) -> Reading:
@@ -156,7 +161,7 @@ class Lookup:
             raise CutOffError(detail="the keeper of this location cannot be reached")
         if seen.is_pinned:
             raise CutOffError(detail="only the keeper knows what was written to this key here")
-        ground = self.judged_by(seen.state)
+        ground = self._judged_by(seen.state)
         reading = None if ground is None else judge(demand, seen.record, ground, final=True)
         if reading is not None:
             return self._counted(demand, reading)
@@ -167,25 +172,25 @@ class Lookup:
             raise CutOffError(detail="nothing is held of this key")
         raise CutOffError(detail="what is held of this key is older than the request allows")
 
-    def judged_by(self, state: CacheState, asked_ms: int | None = None) -> Ground | None:
-        """Return what to judge by, in the state that the keeper saved; not under another boot.
+    def _judged_by(self, state: CacheState) -> Ground | None:
+        """Return what to judge by, in the state that the keeper saved; not under another boot."""
+        if not self.adopted(state):
+            return None
+        self.ground.central_us = self._time.central_us() or 0
+        return self.ground
 
-        Args:
-            state: The state.
-            asked_ms: The instant of the question, if the clock was just read.
+    def adopted(self, state: CacheState) -> bool:
+        """Judge by the state that the keeper saved from now on, but for central time.
+
+        Returns:
+            Whether that can be: not under another boot.
         """
         if state is not self._state:
             if state.boot != self._boot:
-                return None
+                return False
             self._adopt(state)
-            self._reckoned_ms = None
-        ground = self._ground
-        ground.trusted_ms = self._time.trusted_ms
-        if asked_ms is None or asked_ms != self._reckoned_ms:
-            # Within a millisecond it is the same, and programs read hundreds of keys in one.
-            ground.central_us = self._time.central_us() or 0
-            self._reckoned_ms = asked_ms
-        return ground
+        self.ground.trusted_ms = self._time.trusted_ms
+        return True
 
     def _adopt(self, state: CacheState) -> None:
         """Go on from what the keeper saved; what either noticed of a jump counts."""
@@ -201,7 +206,7 @@ class Lookup:
             looked=looked,
             trusted_ms=max(state.trusted_ms, self._time.trusted_ms),
         )
-        ground = self._ground
+        ground = self.ground
         ground.incarnation = state.incarnation
         ground.lost_ms = state.lost_ms
         ground.feed = Feed(

@@ -50,6 +50,10 @@ class ReaderMapping:
         # It has a lock before it has a name by which the keeper finds it.
         making.rename(folder / name)
 
+    def mark(self, digest: bytes) -> None:
+        """Mark a key as read."""
+        self._map[TABLE_AT + slot_of(digest)] = 1
+
     def note(self, digest: bytes, status: CacheStatus) -> None:
         """Count an answer, and mark its key as read."""
         self.note_at(slot_of(digest), status)

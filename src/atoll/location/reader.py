@@ -46,7 +46,7 @@ class Reader:
             mapping: Where answers are counted that the keeper does not see.
         """
         self._keeper = keeper
-        self._lookup = Lookup(
+        self.lookup = Lookup(
             name,
             sight,
             clock=clock,
@@ -58,7 +58,7 @@ class Reader:
 
     def central_us(self) -> int | None:
         """Return central time as the keeper knows it, `None` if nobody here has heard it."""
-        return self._lookup.central_us()
+        return self.lookup.central_us()
 
     async def read(self, request: Read) -> Reading:
         """See `Upstream`.
@@ -67,14 +67,14 @@ class Reader:
             CutOffError: The keeper cannot be asked, and nothing held is good enough.
             NotArrivedError: Nothing at or after the required position is to be had.
         """
-        demand = self._lookup.demand(request, request.keys[0], self._lookup.elapsed_ms())
-        reading = self._lookup.answer(demand)
+        demand = self.lookup.demand(request, request.keys[0], self.lookup.elapsed_ms())
+        reading = self.lookup.answer(demand)
         if reading is not None:
             return reading
         try:
             return await self._keeper.read(request)
         except UnreachableError:
-            return self._lookup.final(demand)
+            return self.lookup.final(demand)
 
     async def read_many(self, request: Read) -> Sequence[Reading]:
         """See `Upstream`.
@@ -83,16 +83,16 @@ class Reader:
             CutOffError: As in `read`.
             NotArrivedError: As in `read`.
         """
-        asked_ms = self._lookup.elapsed_ms()
-        demands = [self._lookup.demand(request, key, asked_ms) for key in request.keys]
-        readings = [self._lookup.answer(demand) for demand in demands]
+        asked_ms = self.lookup.elapsed_ms()
+        demands = [self.lookup.demand(request, key, asked_ms) for key in request.keys]
+        readings = [self.lookup.answer(demand) for demand in demands]
         missing = [at for at, reading in enumerate(readings) if reading is None]
         if missing:
             keys = tuple(request.keys[at] for at in missing)
             try:
                 asked = await self._keeper.read_many(replace(request, keys=keys))
             except UnreachableError:
-                asked = [self._lookup.final(demands[at]) for at in missing]
+                asked = [self.lookup.final(demands[at]) for at in missing]
             for at, reading in zip(missing, asked, strict=True):
                 readings[at] = reading
         return [reading for reading in readings if reading is not None]

@@ -17,6 +17,7 @@ from atoll.core.errors import AtollError
 from atoll.core.location_errors import NotAdmittedError
 from atoll.core.model import SYSTEM_NAMESPACE, Position
 from atoll.core.session import (
+    Asked,
     Changed,
     Downward,
     Echo,
@@ -31,7 +32,9 @@ from atoll.core.session import (
 from atoll.location.children import Children
 from atoll.location.knowledge import Knowledge
 from atoll.location.link import Link, retrieve
+from atoll.location.telling import Telling
 
+MS_PER_S: Final = 1000
 UPWARD_MAX: Final = 1000
 """How many messages wait to go up; who fills that has lost its upstream and opens anew."""
 
@@ -44,6 +47,8 @@ class SessionSettings:
 
     heartbeat_s: float = 1.0
     """Between heartbeats. With a live feed, what is held is about this old."""
+    status_s: float = 5.0
+    """Between two words about how this location is."""
     silence_s: float = 10.0
     """After so long without a word a session is given up."""
     reconnect_s: float = 1.0
@@ -51,9 +56,15 @@ class SessionSettings:
 
 
 class SessionBrokenError(AtollError):
-    """What came down belongs to no session that counts, so a new one is opened."""
+    """What came down is of an incarnation that is over, so a new session is opened."""
 
-    code = "session_broken"
+    code = "incarnation_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the upstream tells of a central that this location has seen restored since; it may not"
+            " have heard of that yet"
+        )
 
 
 class Session:
@@ -67,6 +78,7 @@ class Session:
         clock: Clock,
         settings: SessionSettings,
         on_heartbeat: Callable[[], Upward | None],
+        telling: Callable[[], Telling],
     ) -> None:
         """Follow `link`'s upstream into `knowledge`.
 
@@ -76,12 +88,18 @@ class Session:
             clock: What heartbeats are timed by.
             settings: How often, and how long.
             on_heartbeat: Asked with each heartbeat what else there is to say.
+            telling: What describes this location.
         """
         self._knowledge = knowledge
         self._link = link
         self._clock = clock
         self._settings = settings
         self._on_heartbeat = on_heartbeat
+        self._telling = telling
+        self._told_ms: int | None = None
+        """When it was said last in this session how this location is."""
+        self.round_trip_ms: int | None = None
+        """How long the last heartbeat took to the upstream and back."""
         self.children = Children(knowledge, self)
         self._wanted: set[str] = {SYSTEM_NAMESPACE, *knowledge.feed.subscribed}
         self._requested: set[str] = set()
@@ -148,6 +166,7 @@ class Session:
         stream = self._link.upstream.follow(hello, _drain(upward))
         self._requested.clear()
         self._upward = upward
+        self._told_ms = None
         beating = asyncio.create_task(self._beat(upward))
         arriving: asyncio.Future[Downward] | None = None
         try:
@@ -161,6 +180,10 @@ class Session:
         except NotAdmittedError as error:
             if not self._complained:
                 log.warning("not_admitted", location=self._knowledge.name, reason=str(error))
+            self._complained = True
+        except SessionBrokenError as error:
+            if not self._complained:
+                log.warning(error.code, location=self._knowledge.name, reason=str(error))
             self._complained = True
         except (AtollError, TimeoutError) as error:
             log.debug("session_failed", location=self._knowledge.name, reason=str(error))
@@ -223,6 +246,17 @@ class Session:
                 self._change(message)
             case Echo():
                 self._echo(message)
+                self._tell()
+            case Asked():
+                self.send(self._telling().held(message))
+                self.children.ask(message)
+
+    def _tell(self) -> None:
+        """Say how this location is, if that was said long ago, or not in this session."""
+        now_ms = self._clock.elapsed_ms()
+        if self._told_ms is None or now_ms - self._told_ms >= self._settings.status_s * MS_PER_S:
+            self._told_ms = now_ms
+            self.send(self._telling().status())
 
     def _meet(self, position: Position) -> None:
         """Refuse to go on with a session of an incarnation that is over."""
@@ -254,8 +288,11 @@ class Session:
             feed.vouch(echo.position.sequence)
         else:
             feed.echo(instant_ms=echo.instant_ms - echo.age_ms, sequence=echo.position.sequence)
+        took_ms = max(0, self._knowledge.time.elapsed_ms() - echo.instant_ms)
+        self.round_trip_ms = took_ms
         if echo.central_us is not None:
-            self._knowledge.time.heard(echo.central_us)
+            error_ms = None if echo.error_ms is None else took_ms + 1 + echo.error_ms
+            self._knowledge.time.heard(echo.central_us, error_ms=error_ms)
         self._knowledge.save()
 
 

@@ -57,6 +57,8 @@ class LocationTime:
         self._latest_us = central_us
         self.trusted_ms = trusted_ms
         """What is known as of earlier instants is of unknown age."""
+        self._error_ms: int | None = None
+        self._error_at_ms = NEVER
         # Two numbers and no `Look`: every read of a key makes one.
         if looked is None:
             self._elapsed_ms, self._wall_ms = clock.elapsed_ms(), clock.now_us() // US_PER_MS
@@ -84,9 +86,19 @@ class LocationTime:
         """Return `instant_ms`, or `NEVER` if nobody can say how long ago that was."""
         return instant_ms if instant_ms >= self.trusted_ms else NEVER
 
-    def heard(self, central_us: int) -> None:
-        """Learn that central time is `central_us` by now, or later."""
+    def heard(self, central_us: int, *, error_ms: int | None = None) -> None:
+        """Learn that central time is `central_us` by now, or later.
+
+        Args:
+            central_us: Microseconds since the Unix epoch.
+            error_ms: How much later at most, if that is known.
+        """
         now_us = self.central_us()
+        if error_ms is not None:
+            # A reckoning that was ahead of what came stays, and is closer still.
+            known_ms = self.error_ms()
+            self._error_ms = error_ms if known_ms is None else min(known_ms, error_ms)
+            self._error_at_ms = self._clock.elapsed_ms()
         if now_us is None or central_us >= now_us or self._central_at_ms == NEVER:
             self._central_us = max(central_us, now_us or 0)
             self._central_at_ms = self._clock.elapsed_ms()
@@ -105,6 +117,19 @@ class LocationTime:
             now_us += passed_us * (PPM - DRIFT_PPM_MAX) // PPM
         self._latest_us = max(self._latest_us or 0, now_us)
         return self._latest_us
+
+    def error_ms(self) -> int | None:
+        """Return how far `central_us` may lie behind central's own.
+
+        It is the round trip of the last echo, and what both clocks may have drifted since.
+
+        Returns:
+            Milliseconds, `None` if nobody can say.
+        """
+        if self._error_ms is None or self._error_at_ms < self.trusted_ms:
+            return None
+        passed_ms = self._clock.elapsed_ms() - self._error_at_ms
+        return self._error_ms - (-passed_ms * 2 * DRIFT_PPM_MAX // PPM)
 
     @property
     def heard_us(self) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.central import Central, CentralSettings
@@ -20,7 +21,9 @@ from atoll.config import Config
 from atoll.core.errors import StoreError, StoreNotFoundError
 from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
+from atoll.http.location_metrics import CentralMetrics
 from atoll.nodes import Nodes
+from atoll.oversight import Oversight
 from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
 from atoll.store import sqlite
 from atoll.store.sqlite import SqliteStore
@@ -127,6 +130,9 @@ async def serve(
     """
     config = node.config
     rotate = asyncio.Event()
+    oversight = Oversight(node.central)
+    registry = CollectorRegistry()
+    CentralMetrics(oversight, node.clock, registry)
 
     def make(ready: Callable[[], bool]) -> App:
         return create_app(
@@ -140,6 +146,8 @@ async def serve(
                 ready=ready,
                 peers=node.nodes,
                 nodes=node.nodes,
+                oversight=oversight,
+                registry=registry,
                 access_log=config.access_log,
             )
         )

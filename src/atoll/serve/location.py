@@ -15,6 +15,7 @@ keeper listens on a unix socket in the folder, for readers and the Python progra
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -26,12 +27,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from atoll.accounts import Accounts
 from atoll.clock import SystemClock
 from atoll.config import Config
 from atoll.core.errors import ConfigError, UnauthenticatedError
 from atoll.http.app import App, Node, create_app
+from atoll.http.inside import KeeperInside, ReaderInside
+from atoll.http.location_metrics import KeeperMetrics
+from atoll.http.metrics import Readers, RequestMetrics
+from atoll.http.node import Inside
 from atoll.http.peer import Everybody
 from atoll.location.file_journal import FileJournal
 from atoll.location.folder import KeeperLock, boot_id
@@ -40,6 +46,7 @@ from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
 from atoll.location.mapping import Collector, ReaderMapping
 from atoll.location.published import Published, publish
+from atoll.location.quick import KeeperQuick, Near, Quick
 from atoll.location.reader import Reader
 from atoll.location.sockets import socket_path
 from atoll.nodes import Nodes
@@ -65,6 +72,8 @@ FOLDER_NAME: Final = "locations"
 CACHE_NAME: Final = "cache"
 JOURNAL_NAME: Final = "journal"
 READERS_NAME: Final = "readers"
+READER: Final = "reader"
+REQUESTS_SUFFIX: Final = ".requests"
 SOCKET_NAME: Final = "keeper.sock"
 CREDENTIAL_NAME: Final = "node.credential"
 CREDENTIAL_BYTES_MAX: Final = 1024
@@ -265,9 +274,12 @@ def _app(
     site: Site,
     upstream: Upstream,
     central_us: Callable[[], int | None],
+    inside: Inside,
     *,
     ready: Callable[[], bool],
     spool_dir: Path,
+    near: Near,
+    registry: CollectorRegistry | None = None,
 ) -> App:
     """Make what answers users, and the locations below."""
     config = site.config
@@ -288,20 +300,33 @@ def _app(
             name=site.name,
             spool_dir=spool_dir,
             ready=ready,
+            near=near,
+            timer_us=SystemClock().now_us,
             peers=Nodes(
                 upstream,
                 clock=clock,
                 random_bytes=os.urandom,
                 grace_s=config.credential_grace_s,
             ),
+            registry=registry or CollectorRegistry(),
+            inside=inside,
             access_log=config.access_log,
         )
     )
 
 
-def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool], spool_dir: Path) -> App:
+def _private_app(
+    site: Site,
+    keeper: Keeper,
+    readers: Readers,
+    *,
+    ready: Callable[[], bool],
+    spool_dir: Path,
+) -> App:
     """Make what answers the location's own readers, and programs on this machine."""
     config = site.config
+    registry = CollectorRegistry()
+    KeeperMetrics(keeper, registry)
     clock = CentralTime(keeper.knowledge.time.central_us)
     return create_app(
         Node(
@@ -313,6 +338,9 @@ def _private_app(site: Site, keeper: Keeper, *, ready: Callable[[], bool], spool
             spool_dir=spool_dir,
             ready=ready,
             peers=Everybody(),
+            registry=registry,
+            inside=KeeperInside(keeper, registry),
+            readers=readers,
             is_private=True,
             access_log=False,
         )
@@ -348,22 +376,36 @@ async def serve_alone(
         announce(url)
 
     async with kept(site) as keeper:
+        registry = CollectorRegistry()
+        KeeperMetrics(keeper, registry)
+        inside = KeeperInside(keeper, registry)
         central_us = keeper.knowledge.time.central_us
+        near = _near_keeper(site, keeper)
+        counted: dict[str, bytes] = {}
         with _private_socket(site) as private:
             await serve_app(
                 site.config,
-                lambda ready: _app(site, keeper, central_us, ready=ready, spool_dir=spool_dir),
+                lambda ready: _app(
+                    site,
+                    keeper,
+                    central_us,
+                    inside,
+                    ready=ready,
+                    spool_dir=spool_dir,
+                    near=near,
+                    registry=registry,
+                ),
                 announce=answering,
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper, counted)),
                     Upkeep(
                         name="private",
                         work=lambda: serve_beside(
                             _private_config(site),
                             lambda ready: _private_app(
-                                site, keeper, ready=ready, spool_dir=spool_dir
+                                site, keeper, lambda: counted, ready=ready, spool_dir=spool_dir
                             ),
                             private,
                         ),
@@ -375,18 +417,32 @@ async def serve_alone(
             )
 
 
+def _near_keeper(site: Site, keeper: Keeper) -> KeeperQuick:
+    cache = keeper.knowledge.cache
+    assert isinstance(cache, LmdbCache)
+    return KeeperQuick(
+        keeper.knowledge,
+        cache,
+        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        count=keeper.counts.note,
+    )
+
+
 async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
+    counted: dict[str, bytes] = {}
     async with kept(site) as keeper:
         with _private_socket(site) as listener:
             await serve_app(
                 _private_config(site),
-                lambda ready: _private_app(site, keeper, ready=ready, spool_dir=_spool(site)),
+                lambda ready: _private_app(
+                    site, keeper, lambda: counted, ready=ready, spool_dir=_spool(site)
+                ),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper)),
+                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper, counted)),
                     _living(part),
                 ),
                 listener=listener,
@@ -416,29 +472,50 @@ def _spool(site: Site) -> Path:
     return empty_spool(site.folder, f"spool-{os.getpid()}")
 
 
-async def serve_reader(site: Site, part: Part) -> None:
-    """Be one of the location's readers, on the socket that they share."""
+async def serve_reader(site: Site, part: Part, name: str) -> None:
+    """Be one of the location's readers, on the socket that they share; `name` says which."""
     keeper = PeerClient("http://keeper", socket_path=site.socket_path, spool_dir=site.folder)
     mapping = ReaderMapping(site.folder / READERS_NAME)
+    sight = LmdbSight(site.folder / CACHE_NAME)
+    age_ms_max = round(site.config.bound_s * MS_PER_S)
     reader = Reader(
         site.name,
         keeper,
-        LmdbSight(site.folder / CACHE_NAME),
+        sight,
         clock=SystemClock(),
         boot=boot_id(),
-        age_ms_max=round(site.config.bound_s * MS_PER_S),
+        age_ms_max=age_ms_max,
         mapping=mapping,
     )
+    near = Quick(reader.lookup, sight, mapping, age_ms_max=age_ms_max)
     listener = socket.socket(fileno=part.listen_fd)
+    apps: list[App] = []
+
+    def make(ready: Callable[[], bool]) -> App:
+        inside = ReaderInside(keeper)
+        apps.append(
+            _app(
+                site,
+                reader,
+                reader.central_us,
+                inside,
+                ready=ready,
+                spool_dir=_spool(site),
+                near=near,
+            )
+        )
+        return apps[-1]
+
     try:
         await serve_app(
             site.config,
-            lambda ready: _app(
-                site, reader, reader.central_us, ready=ready, spool_dir=_spool(site)
-            ),
+            make,
             announce=lambda _: sign_of_life(part.alive_fd),
             clock=SystemClock(),
-            upkeep=(_living(part),),
+            upkeep=(
+                _living(part),
+                Upkeep(name="tell", work=lambda: _tell_forever(site, name, apps[0].metrics)),
+            ),
             listener=listener,
         )
     finally:
@@ -463,8 +540,8 @@ async def supervise(site: Site, arguments: Sequence[str], announce: Callable[[st
             Role(name="keeper", arguments=(*arguments, "--part", "keeper"), is_single=True),
             *(
                 Role(
-                    name=f"reader-{number}",
-                    arguments=(*arguments, "--part", "reader"),
+                    name=f"{READER}-{number}",
+                    arguments=(*arguments, "--part", f"{READER}-{number}"),
                     listener=listener,
                 )
                 for number in range(1, config.processes + 1)
@@ -497,13 +574,54 @@ def _living(part: Part) -> Upkeep:
     return Upkeep(name="alive", work=show_forever, is_vital=True)
 
 
-async def _collect_forever(site: Site, keeper: Keeper) -> None:
-    """Collect what readers read and counted."""
-    collector = Collector(site.folder / READERS_NAME)
+async def _tell_forever(site: Site, name: str, metrics: RequestMetrics) -> None:
+    """Leave what was counted of requests where the keeper finds it."""
+    path = site.folder / READERS_NAME / f"{name}{REQUESTS_SUFFIX}"
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    clock = SystemClock()
+    while True:
+        await clock.sleep(COLLECT_S)
+        await asyncio.to_thread(_leave, metrics.counted(), fresh, path)
+
+
+def _leave(counted: bytes, fresh: Path, path: Path) -> None:
+    """Replace a file, so that whoever reads it finds all of it."""
+    with contextlib.suppress(OSError):  # A full disk is noticed by who keeps something.
+        fresh.write_bytes(counted)
+        fresh.replace(path)
+
+
+def _left(folder: Path) -> dict[str, bytes]:
+    """Return what readers left, by their names."""
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.glob(f"{READER}-*{REQUESTS_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            found[path.name.removesuffix(REQUESTS_SUFFIX)] = path.read_bytes()
+    return found
+
+
+def _forget_readers(folder: Path) -> None:
+    """Remove what readers left: those that there are leave it again within a second."""
+    for path in (*folder.glob(f"{READER}-*"), *folder.glob(f".{READER}-*")):
+        path.unlink(missing_ok=True)
+
+
+async def _collect_forever(site: Site, keeper: Keeper, counted: dict[str, bytes]) -> None:
+    """Collect what readers read and counted.
+
+    Args:
+        site: The location.
+        keeper: Whose cache they read.
+        counted: Where what they counted of requests goes.
+    """
+    folder = site.folder / READERS_NAME
+    await asyncio.to_thread(_forget_readers, folder)
+    collector = Collector(folder)
     cache = keeper.knowledge.cache
     assert isinstance(cache, LmdbCache)
     cache.read_elsewhere = collector.was_read
     clock = SystemClock()
     while True:
         await clock.sleep(COLLECT_S)
-        collector.collect()
+        keeper.counts.add(collector.collect())
+        counted.update(await asyncio.to_thread(_left, folder))

@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
+from atoll.checking.coverage import CHECKERS
+from atoll.checking.facts import Violation
 from atoll.core.errors import ConfigError
-from atoll.simulator.coverage import CHECKERS
-from atoll.simulator.facts import Violation
 from atoll.simulator.plan import FAULTS, draw
 from atoll.simulator.world import Report, simulate
 

@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 from zlib import crc32
 
+from atoll.checking.facts import Operation, Question, wrote
 from atoll.core.errors import AtollError, ConditionFailedError
 from atoll.core.model import (
     AtLeast,
@@ -21,7 +22,6 @@ from atoll.core.model import (
 from atoll.core.version import Version
 from atoll.simulator.checks import Checker
 from atoll.simulator.clock import US_PER_S
-from atoll.simulator.facts import Operation, Question, wrote
 from atoll.simulator.loop import VirtualLoop
 from atoll.simulator.network import Link, LinkError
 from atoll.simulator.nodes import CentralNode

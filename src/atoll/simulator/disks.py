@@ -35,6 +35,11 @@ class LifeCache:
         """See `Cache`."""
         return self._inner.size_bytes
 
+    @property
+    def entries(self) -> int:
+        """See `Cache`."""
+        return self._inner.entries
+
     def load(self) -> CacheState | None:
         """See `Cache`."""
         return self._inner.load()

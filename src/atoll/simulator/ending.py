@@ -1,10 +1,10 @@
 """What is checked when a run is over: the order of writes at central, and every journal."""
 
+from atoll.checking.facts import Operation, say_row, wrote
 from atoll.core.model import SYSTEM_NAMESPACE
 from atoll.core.version import Version, micros_of
 from atoll.simulator.checks import Checker
 from atoll.simulator.clock import US_PER_S, WALL_START_US
-from atoll.simulator.facts import Operation, say_row, wrote
 
 
 def check_history(checker: Checker, *, now_s: float) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from atoll.core.errors import AtollError
 from atoll.core.model import Entry, Position
 from atoll.core.session import (
+    Asked,
     Changed,
     Downward,
     Echo,
@@ -99,6 +100,8 @@ class Follower:
             case Echo(instant_ms=instant_ms, position=position):
                 self._advance(position, strictly=False)
                 self._echoed(instant_ms, position)
+            case Asked():
+                pass  # It holds nothing that anybody would ask about.
 
     def _advance(self, position: Position, *, strictly: bool) -> None:
         """Positions never go back, and no two changes share one."""

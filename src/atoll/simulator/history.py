@@ -8,8 +8,8 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
+from atoll.checking.facts import MISSING, NEVER_S, NO_SEQUENCE, Operation, Row, Span, say_row
 from atoll.core.errors import DiskFullError, OutcomeForgottenError
 from atoll.core.model import (
     Batch,
@@ -18,43 +18,12 @@ from atoll.core.model import (
     OutcomeKind,
     Page,
     Position,
+    Reading,
     Written,
 )
 from atoll.core.version import Version, Versions
 from atoll.store.memory import MemoryStore
 from atoll.store.protocol import Admit, Changes, Found, SweepOrder, Swept, Usage
-
-NEVER_S: Final = float("inf")
-NO_SEQUENCE: Final = 2**62
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One committed change of one key. The first of every key says that it was missing."""
-
-    at_s: float
-    """True time of the commit."""
-    sequence: int
-    version: int
-    value: bytes | None
-    expiration: int | None
-    stamped: bool
-    """Whether a location had given the version when it journaled the write."""
-    identity: tuple[str, bytes] | None
-
-
-MISSING: Final = Row(
-    at_s=0.0, sequence=0, version=0, value=None, expiration=None, stamped=False, identity=None
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A row, and until when it was the key's latest."""
-
-    row: Row
-    until_s: float
-    until_sequence: int
 
 
 class KeyHistory:
@@ -138,6 +107,67 @@ class History:
     def keys(self) -> Collection[tuple[str, str]]:
         """Every key that was asked about or written, in this incarnation."""
         return self._keys[self.incarnation].keys()
+
+    # What checkers ask; see `Truth`.
+
+    @property
+    def is_told(self) -> bool:
+        """See `Truth`."""
+        return self.trace is not None
+
+    def shown(self, namespace: str, key: str, reading: Reading) -> Sequence[Span]:
+        """See `Truth`: exactly one row was there."""
+        span = self._there(namespace, key, reading)
+        row, entry = span.row, reading.entry
+        if entry is None:
+            return (span,) if row.value is None or row.expiration is not None else ()
+        same = (entry.version, entry.value, entry.expiration) == (
+            row.version,
+            row.value,
+            row.expiration,
+        )
+        return (span,) if same else ()
+
+    def explained(self, namespace: str, key: str, reading: Reading) -> str:
+        """See `Truth`."""
+        return f"there it was {say_row(self._there(namespace, key, reading).row)}"
+
+    def _there(self, namespace: str, key: str, reading: Reading) -> Span:
+        position = reading.position
+        return self.key(namespace, key, position.incarnation).at(position.sequence)
+
+    def newest(self, namespace: str, key: str) -> int:
+        """See `Truth`."""
+        return self.latest(namespace, key).version
+
+    def latest(self, namespace: str, key: str) -> Row:
+        """See `Truth`."""
+        return self.key(namespace, key).rows[-1]
+
+    def row_of(self, operation: Operation) -> Row | None:
+        """See `Truth`."""
+        return next(
+            (
+                row
+                for row in reversed(self.key(operation.namespace, operation.key).rows)
+                if row.version == operation.version and row.value == operation.value
+            ),
+            None,
+        )
+
+    def became(self, token: JournalToken, key: str) -> int | None:
+        """See `Truth`."""
+        return self.delivered.get(token, {}).get(key)
+
+    def taken_back(self, token: JournalToken, incarnation: int) -> bool:
+        """See `Truth`."""
+        return self.delivered_in.get(token, incarnation) < incarnation
+
+    def owner(self, token: JournalToken) -> str:
+        """See `Truth`."""
+        return token.location
+
+    # What central tells.
 
     def commit(self, namespace: str, key: str, row: Row) -> None:
         """Take in a change."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from atoll.checking.facts import DRIFT_MAX
 from atoll.simulator.airports import Site, draw_sites, one_way_s
-from atoll.simulator.facts import DRIFT_MAX
 
 CENTRAL: Final = "central"
 NAMESPACES: Final = ("a" * 32, "b" * 32)

@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict
 
 from atoll.central import CentralSettings
+from atoll.checking.facts import PlaceState, Violation
 from atoll.core.model import Mutation, Read
 from atoll.core.session import Changed
 from atoll.simulator.airports import NEAREST_S, one_way_s
@@ -22,7 +23,6 @@ from atoll.simulator.checks import Checker
 from atoll.simulator.clients import Client, Notes
 from atoll.simulator.clock import SimClock
 from atoll.simulator.ending import check_history
-from atoll.simulator.facts import PlaceState, Violation
 from atoll.simulator.faults import Faults
 from atoll.simulator.follower import Follower
 from atoll.simulator.history import History

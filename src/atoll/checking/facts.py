@@ -4,11 +4,43 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from atoll.core.model import AtLeast, Condition, Entry, JournalToken, Position, Presence, Reading
-from atoll.simulator.clock import US_PER_S
-from atoll.simulator.history import MISSING, Row
+
+US_PER_S: Final = 1_000_000
 
 DRIFT_MAX: Final = 0.0005
-"""No simulated clock is further off than this, in seconds for a second."""
+"""No clock is further off than this, in seconds for a second."""
+
+NEVER_S: Final = float("inf")
+NO_SEQUENCE: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One committed change of one key. The first of every key says that it was missing."""
+
+    at_s: float
+    """True time of the commit."""
+    sequence: int
+    version: int
+    value: bytes | None
+    expiration: int | None
+    stamped: bool
+    """Whether a location had given the version when it journaled the write."""
+    identity: tuple[str, bytes] | None
+
+
+MISSING: Final = Row(
+    at_s=0.0, sequence=0, version=0, value=None, expiration=None, stamped=False, identity=None
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A row, and until when it was the key's latest."""
+
+    row: Row
+    until_s: float
+    until_sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +72,9 @@ class Operation:
     """Given by the answer."""
     token: JournalToken | None = None
     position: Position | None = None
+    incarnation: int = 0
+    floor: int = 0
+    """A version that central had committed, in this incarnation, before the write was sent."""
 
 
 @dataclass(slots=True)

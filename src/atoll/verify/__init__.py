@@ -1,0 +1,1 @@
+"""Holds a running deployment to the promises, from outside: see `Verifier`."""
