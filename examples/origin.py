@@ -1,10 +1,10 @@
 """An origin behind an application: requests are passed on to it, and its answers back."""
 
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
-from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -28,7 +28,8 @@ class Origin:
             url: Where it is; of this only scheme, host and port count.
         """
         self._url = httpx.URL(url)
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S)
+        # An origin is near: no proxy of the environment's stands between.
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
         self._client.headers.clear()  # or its own would be added to the visitor's
 
     async def __aenter__(self) -> Self:
@@ -65,12 +66,19 @@ class Origin:
             answer = await self._client.send(passed_on, stream=True)
         except httpx.TransportError:
             return PlainTextResponse("The origin cannot be reached", status_code=502)
-        response = StreamingResponse(
-            answer.aiter_raw(), answer.status_code, background=BackgroundTask(answer.aclose)
-        )
+        response = StreamingResponse(_pieces(answer), answer.status_code)
         response.raw_headers = [
             (name.lower(), value)
             for name, value in answer.headers.raw
             if name.lower() not in HOP_BY_HOP
         ]
         return response
+
+
+async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
+    """Yield a body as it arrives, and let go of it also where the visitor leaves early."""
+    try:
+        async for piece in answer.aiter_raw():
+            yield piece
+    finally:
+        await answer.aclose()

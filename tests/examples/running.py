@@ -165,7 +165,11 @@ class Site:
     def _python(
         self, example: str, ids: Mapping[str, str], told: Mapping[str, str]
     ) -> Generator[str]:
-        needed = {"ATOLL_URL": self.location, "ATOLL_TOKEN": self.access.token}
+        needed = {
+            "ATOLL_URL": self.location,
+            "ATOLL_TOKEN": self.access.token,
+            "NO_PROXY": "127.0.0.1",
+        }
         process = subprocess.Popen(
             [UVICORN, f"examples.{example}.app:app", "--port", "0", "--no-access-log"],
             cwd=ROOT,
