@@ -133,7 +133,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         serving(data, locations="LHR", access_log="false") as server,
         browsing() as browser,
     ):
-        yield Desk(server, browser)
+        desk = Desk(server, browser)
+        yield desk
+        desk.client.close()
 
 
 @pytest.fixture(scope="module")

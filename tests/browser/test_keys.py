@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PNG, Desk, go, ready
 
@@ -97,7 +97,6 @@ def test_a_key_is_made_edited_and_deleted(desk: Desk) -> None:
         ready(page)
         page.get_by_role("textbox", name="Value").fill("two\nlines")
         expect(page.get_by_text("Saved.")).to_have_count(0)
-        page.wait_for_timeout(1000)
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("Saved.")).to_be_visible()
         second = desk.get(namespace, "folder%2F%D0%BA%D0%BB%D1%8E%D1%87%20%3F%26%23%25")
@@ -148,7 +147,6 @@ def test_two_browsers_edit_one_key(desk: Desk) -> None:
         slow.get_by_role("button", name="Save mine over it").click()
         expect(both).to_contain_text("from a program")
         assert desk.get(namespace, "key").text == "from a program"
-        slow.wait_for_timeout(1000)
         slow.get_by_role("button", name="Save mine over it").click()
         expect(slow.get_by_text("Saved.")).to_be_visible()
     assert desk.get(namespace, "key").text == "from the slow one"
@@ -245,9 +243,9 @@ def test_long_work_is_cancelled(desk: Desk, tmp_path: Path, act: str) -> None:
 
     with desk.signed_in() as page:
         go(page, desk.page_of(namespace))
-        held: list[object] = []
-        page.route("**/bulk", held.append)
-        page.route("**/keys?*", held.append)
+        held: list[Route] = []
+        for held_up in ("**/bulk", "**/keys?*"):
+            page.route(held_up, lambda route: held.append(route))  # noqa: PLW0108 - it is marked
         if act == "Import":
             page.locator("[data-import]").set_input_files([file])
         else:

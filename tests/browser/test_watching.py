@@ -26,7 +26,7 @@ def healing(desk: Desk) -> Iterator[None]:
 
 def test_changes_appear_as_they_happen(desk: Desk) -> None:
     """Those under the prefix, the latest first; a page that is paused keeps them."""
-    namespace = desk.namespace("live")
+    namespace = desk.namespace("moving")
 
     with desk.signed_in() as page:
         go(page, desk.page_of(namespace, "/live?prefix=a"))

@@ -30,14 +30,26 @@ async function refusal(response) {
   return new Refused(message, response.status, code, error);
 }
 
-export async function ask(path, options = {}) {
+async function attempt(path, options) {
   const headers = { "Atoll-CSRF": csrf, ...options.headers };
-  let response;
   try {
-    response = await fetch(`/dashboard/api${path}`, { ...options, headers, cache: "no-store" });
+    return await fetch(`/dashboard/api${path}`, { ...options, headers, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused("Central cannot be reached. Nothing is known to have changed; try again.", 0, "offline");
+  }
+}
+
+// Who saves a key twice in a second is not told so: the second time waits, once and not for long.
+const WAIT_MS_MAX = 1500;
+
+export async function ask(path, options = {}) {
+  let response = await attempt(path, options);
+  const wait = Number(response.headers.get("Retry-After-Ms"));
+  if (response.status === 429 && wait > 0 && wait <= WAIT_MS_MAX) {
+    await new Promise((go) => { setTimeout(go, wait); });
+    options.signal?.throwIfAborted();
+    response = await attempt(path, options);
   }
   if (!response.ok) throw await refusal(response);
   return response;
