@@ -146,15 +146,19 @@ def rich(desk: Desk) -> str:
         {"key": f"users/{number:03d}/profile", "value": f'{{"id":{number}}}'}
         for number in range(130)
     ]
-    config = {"name": "atoll", "big": 12345678901234567890, "inner": {"deep": [1, {"x": None}]}}
-    pairs += [
+    config: dict[str, object] = {
+        "name": "atoll",
+        "big": 12345678901234567890,
+        "inner": {"deep": [1, {"x": None}]},
+    }
+    more: list[dict[str, object]] = [
         {"key": "config.json", "value": json.dumps(config), "metadata": {"owner": "ops"}},
         {"key": "greeting", "value": "hello, <b>world</b>"},
         {"key": "session", "value": "s", "expiration_ttl": 5400},
         {"key": "empty", "value": ""},
         {"key": "a/b/c", "value": "deep"},
     ]
-    desk.bulk(namespace, pairs)
+    desk.bulk(namespace, pairs + more)
     desk.put(namespace, "dot.png", PNG)
     desk.put(namespace, "blob.bin", bytes(range(256)))
     return namespace

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -303,4 +303,4 @@ def _query(**parameters: object) -> str:
 
 
 PAGES.filters["size"] = showing.size
-PAGES.globals["q"] = _query
+cast("dict[str, object]", PAGES.globals)["q"] = _query

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
 from markupsafe import Markup, escape
 
@@ -171,7 +171,9 @@ def _draw(node: object, name: str | None, parts: list[str], *, depth: int, left:
         return left - 1
     is_object = isinstance(node, _Object)
     members: list[tuple[str | None, object]] = (
-        [*node] if isinstance(node, _Object) else [(None, item) for item in node]
+        [*node]
+        if isinstance(node, _Object)
+        else [(None, item) for item in cast("list[object]", node)]
     )
     begin, end = ("{", "}") if is_object else ("[", "]")
     if not members:
