@@ -87,7 +87,7 @@ sim: $(VENV)/.installed
 	@$(BIN)/atoll simulate $(if $(SEED),--first-seed $(SEED) --seeds 1,--seeds $(SEEDS)) \
 		--processes 2 $(ARGS)
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-dev
 	@bench/run $(ARGS)
 
 # --- upkeep -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import sys
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bench.baseline import Baseline
 from bench.load import Shape
 from bench.peers import Server
-from bench.process import BenchError, Process
+from bench.process import BenchError, Cores, Process
 
 PROGRAM: Final = Path(sys.executable).with_name("atoll")
 HTTP_SECONDS_MAX: Final = 300.0
@@ -42,7 +44,7 @@ class Atoll:
 
     def connect(self) -> "Client":
         """Open a keep-alive connection."""
-        return Client(self)
+        return Client(self.url, self.token)
 
     def create_namespace(self, title: str) -> str:
         """Make a namespace and return its id."""
@@ -62,13 +64,13 @@ class Atoll:
 class Client:
     """One connection, with the token."""
 
-    def __init__(self, server: Atoll) -> None:
-        at = urlsplit(server.url)
+    def __init__(self, url: str, token: str) -> None:
+        at = urlsplit(url)
         assert at.hostname is not None
         self._connection = http.client.HTTPConnection(
             at.hostname, at.port, timeout=HTTP_SECONDS_MAX
         )
-        self._headers = {"Authorization": f"Bearer {server.token}"}
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     def request(self, method: str, path: str, *, body: bytes | None = None) -> bytes:
         """Ask, and return the body of the answer.
@@ -91,26 +93,33 @@ class Client:
         self._connection.close()
 
 
+def environment(server: Atoll) -> dict[str, str]:
+    """Return the environment in which commands talk to a server."""
+    return {**os.environ, "ATOLL_DATA": str(server.data)}
+
+
 @contextlib.contextmanager
 def running(
     data: Path,
     *,
-    core: int | None = None,
+    core: Cores = None,
     settings: Mapping[str, str] | None = None,
     locations: str = "none",
+    program: Path = PROGRAM,
 ) -> Generator[Atoll]:
     """Run `atoll dev` on a data folder, new or filled before, until the block ends.
 
     Args:
         data: The folder.
-        core: The only core it may use.
+        core: The cores it may use.
         settings: As environment variables.
         locations: Those beside central.
+        program: Which Atoll.
     """
     data.mkdir(exist_ok=True)
     told = data / "dev.json"
     process = Process(
-        [str(PROGRAM), "dev", "--locations", locations],
+        [str(program), "dev", "--locations", locations],
         log=data.parent / f"{data.name}.log",
         core=core,
         env={"ATOLL_DATA": str(data), "ATOLL_PORT": "0", **(settings or {})},
@@ -131,11 +140,14 @@ def running(
 
 
 @contextlib.contextmanager
-def serving_puts(folder: Path, *, value: str, core: int | None) -> Generator[Server]:
+def serving_puts(
+    folder: Path, *, value: str, core: Cores, baseline: Baseline | None = None
+) -> Generator[Server]:
     """Run Atoll as one of the servers that take puts."""
-    with running(folder / "data", core=core, settings=QUIET) as server:
+    program = PROGRAM if baseline is None else baseline.program
+    with running(folder / "data", core=core, settings=QUIET, program=program) as server:
         yield Server(
-            name="atoll",
+            name="atoll" if baseline is None else f"atoll at {baseline.commit}",
             url=server.url,
             processes=[server.process],
             put=Shape(

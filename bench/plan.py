@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bench import machine
+from bench.baseline import Baseline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +14,9 @@ class Plan:
     quick: bool
     """Smaller and shorter: to see that it runs, not to quote."""
     servers: frozenset[str] = frozenset()
-    """Of the puts, only these servers; empty for all."""
+    """Where several take part, only these; empty for all."""
+    against: Baseline | None = None
+    """The state of Atoll that this one is compared with, instead of with what others made."""
 
     patience_seconds: float = 0.0
     """How long a turn may wait for the machine to be calm."""
@@ -24,6 +27,8 @@ class Plan:
 
     def wants_server(self, name: str) -> bool:
         """Return whether a server takes part."""
+        if self.against is not None and not self.servers:
+            return name.startswith("atoll")
         return not self.servers or name in self.servers
 
     def say(self, sentence: str) -> None:

@@ -23,6 +23,10 @@ CHILDREN_DEPTH_MAX: Final = 4
 """How deep a server's family is followed."""
 
 
+Cores = int | str | None
+"""One core, several as `taskset` takes them, or all."""
+
+
 class BenchError(Exception):
     """The bench cannot measure: the sentence says what is wrong."""
 
@@ -35,7 +39,7 @@ class Process:
         command: Sequence[str],
         *,
         log: Path,
-        core: int | None = None,
+        core: Cores = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """Start it.
@@ -43,7 +47,7 @@ class Process:
         Args:
             command: What to run.
             log: Takes what it prints.
-            core: The only core it may use, if not all of them.
+            core: The cores it may use, by number, if not all of them.
             env: Added to this process's environment.
         """
         pinned = [] if core is None else ["taskset", "-c", str(core)]

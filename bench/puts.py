@@ -16,7 +16,7 @@ from bench import atoll, load, machine, peers
 from bench.peers import Server
 from bench.plan import Plan
 from bench.process import BenchError, ended_cpu_seconds
-from bench.report import Part, Table, Target, mebibytes, shown
+from bench.report import Bar, Chart, Part, Table, Target, mebibytes, shown
 
 CLIENTS: Final = 32
 VALUE_BYTES: Final = 288
@@ -73,6 +73,11 @@ def measure(plan: Plan, folder: Path) -> Part:
                 own = folder / name
                 own.mkdir()
                 servers.append(stack.enter_context(start(own, value=value, core=SERVER_CORE)))
+        if plan.against is not None:
+            other = folder / plan.against.commit
+            other.mkdir()
+            begun = atoll.serving_puts(other, value=value, core=SERVER_CORE, baseline=plan.against)
+            servers.append(stack.enter_context(begun))
         for number in range(plan.rounds):
             # Rotated, so that none always comes after the same other.
             at = number % len(servers)
@@ -161,6 +166,13 @@ def _part(turns: Mapping[str, Sequence[Turn]], peaks: Mapping[str, int]) -> Part
                 title="Medians over the rounds; smallest to largest in parentheses",
                 headings=[*headings, "peak memory", "cores busy otherwise"],
                 rows=rows,
+            )
+        ],
+        charts=[
+            Chart(
+                title=f"Durable single puts, {CLIENTS} clients",
+                unit="puts/s",
+                bars=[Bar.of(name, of_server) for name, of_server in rates.items()],
             )
         ],
         rounds={name: [asdict(turn) for turn in taken] for name, taken in turns.items()},

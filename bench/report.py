@@ -1,11 +1,13 @@
-"""What was measured, as JSON for programs and Markdown for people."""
+"""What was measured, as JSON for programs, and Markdown and a picture for people."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, Self
+
+from bench import plot
 
 RESULTS: Final = Path(__file__).parent / "results"
 MIB: Final = 2**20
@@ -48,6 +50,30 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A median with its spread."""
+
+    label: str
+    value: float
+    smallest: float
+    largest: float
+
+    @classmethod
+    def of(cls, label: str, values: Sequence[float]) -> Self:
+        """Make one of what was measured in each round."""
+        return cls(label=label, value=median(values), smallest=min(values), largest=max(values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Bars of one unit, to be drawn."""
+
+    title: str
+    unit: str
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What one part of the bench found."""
 
@@ -57,18 +83,19 @@ class Part:
     """Two or three sentences that let a reader judge the numbers."""
     targets: Sequence[Target]
     tables: Sequence[Table]
+    charts: Sequence[Chart] = ()
     rounds: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Every single measurement, for whoever wants to compute something else."""
 
 
 def spread(values: Sequence[float]) -> str:
     """Return the smallest and the largest, as text behind a median."""
-    return f"{_short(min(values))} to {_short(max(values))}"
+    return f"{short(min(values))} to {short(max(values))}"
 
 
 def shown(values: Sequence[float]) -> str:
     """Return the median, and the spread if there was more than one round."""
-    middle = _short(median(values))
+    middle = short(median(values))
     return middle if len(values) == 1 else f"{middle} ({spread(values)})"
 
 
@@ -77,7 +104,8 @@ def mebibytes(size_bytes: float) -> str:
     return f"{size_bytes / MIB:.0f} MiB"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a number with the digits that matter."""
     if abs(value) >= 100:  # noqa: PLR2004  # three digits say enough
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -90,7 +118,7 @@ def as_json(part: Part) -> dict[str, Any]:
 
 
 def save(path: Path, machine: Mapping[str, str], part: Part) -> list[Path]:
-    """Write both forms; other parts that are there already are kept.
+    """Write all forms; other parts that are there already are kept.
 
     Args:
         path: Without suffix.
@@ -103,12 +131,20 @@ def save(path: Path, machine: Mapping[str, str], part: Part) -> list[Path]:
     together = kept | {part.name: {**as_json(part), "machine": dict(machine)}}
     file.write_text(json.dumps({"parts": together}, indent=1) + "\n")
     text = path.with_suffix(".md")
-    text.write_text(markdown(together))
-    return [file, text]
+    picture = path.with_suffix(".svg")
+    drawn = plot.svg([chart for each in together.values() for chart in each.get("charts", ())])
+    picture.write_text(drawn)
+    text.write_text(markdown(together, picture=picture.name))
+    return [file, text, picture]
 
 
-def markdown(parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay out parts, as JSON holds them, for reading."""
+def markdown(parts: Mapping[str, Mapping[str, Any]], *, picture: str | None = None) -> str:
+    """Lay out parts, as JSON holds them, for reading.
+
+    Args:
+        parts: By name.
+        picture: The name of a file with the charts.
+    """
     lines = [
         "# What the bench measured",
         "",
@@ -120,8 +156,10 @@ def markdown(parts: Mapping[str, Mapping[str, Any]]) -> str:
             target = Target(**{name: given[name] for name in given if name != "met"})
             verdict = "met" if target.met else "not met"
             lines.append(
-                f"| {target.what} | {_short(target.measured)} | {target.bounds} | {verdict} |"
+                f"| {target.what} | {short(target.measured)} | {target.bounds} | {verdict} |"
             )
+    if picture is not None and any(part.get("charts") for part in parts.values()):
+        lines += ["", f"![Medians, with the smallest and the largest of the rounds]({picture})"]
     for part in parts.values():
         lines += ["", f"## {part['title']}", "", part["how"]]
         for table in part["tables"]:

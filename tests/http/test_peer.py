@@ -477,6 +477,51 @@ async def test_a_connection_that_was_idle_and_is_dead_fails_nobody(tmp_path: Pat
     await client.close()
 
 
+async def test_connections_that_went_silent_cost_one_wait(tmp_path: Path) -> None:
+    """What swallowed a call on one of them has swallowed the others too; new ones are good."""
+    async with listening(await Site.make(tmp_path)) as far:
+        silent: set[asyncio.StreamReader] = set()
+        swallowed = asyncio.Event()
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            """Pass on what comes, on wires that are not cut."""
+            there, onward = await asyncio.open_connection("127.0.0.1", far.port)
+            wires.add(reader)
+
+            async def answers() -> None:
+                while piece := await there.read(2**16):
+                    writer.write(piece)
+
+            answering = asyncio.create_task(answers())
+            while piece := await reader.read(2**16):
+                if reader in silent:
+                    swallowed.set()
+                else:
+                    onward.write(piece)
+            answering.cancel()
+            onward.close()
+            writer.close()
+
+        wires: set[asyncio.StreamReader] = set()
+        server = await asyncio.start_server(carry, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = PeerClient(f"http://127.0.0.1:{port}", credential=far.credential)
+        read = Read(namespace=NS, keys=("k",))
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(client.read(read) for _ in range(5)))
+            silent |= wires
+            waiting = asyncio.create_task(client.read(read))
+            await swallowed.wait()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            found = await client.read(read)
+        await client.close()
+        server.close()
+
+    assert len(silent) == 5
+    assert found.entry is None
+
+
 async def test_a_private_socket_needs_no_credential(tmp_path: Path) -> None:
     """Whoever may open it is a reader of the location; REST is not served there."""
     site = await Site.make(tmp_path)

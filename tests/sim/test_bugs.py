@@ -15,7 +15,7 @@ import pytest
 
 BUGS = Path(__file__).parent / "bugs"
 SOURCE = Path(__file__).parents[2] / "src"
-SECONDS_MAX = 300
+SECONDS_MAX = 900
 SEEDS_MAX = 200
 COMMAND = "from atoll.cli import main; main()"
 

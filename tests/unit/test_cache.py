@@ -97,7 +97,6 @@ async def test_the_state_is_kept_whole(cache: Cache) -> None:
     state = CacheState(
         boot="b",
         incarnation=2**60,
-        retired=(1, 2),
         applied=9,
         feed_instant_ms=-4,
         subscribed=subscribed,

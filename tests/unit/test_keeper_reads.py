@@ -365,6 +365,25 @@ async def test_another_incarnation_makes_everything_held_void() -> None:
         assert reading.position.incarnation == 8
 
 
+async def test_an_incarnation_that_is_over_is_no_news() -> None:
+    """A tier that has not heard of the restore is not believed; once it has, it is."""
+    async with Setup() as setup:
+        setup.store.__init__(incarnation=8)  # type: ignore[misc]
+        await setup.pass_time(15)
+        await setup.write(b"after")
+        assert value_of(await setup.d.read(age_ms_max=0)) == b"after"
+
+        setup.store.__init__(incarnation=7)  # type: ignore[misc]
+        await setup.pass_time(15)
+        late = await setup.d.read()
+        setup.store.__init__(incarnation=9)  # type: ignore[misc]
+        await setup.pass_time(15)
+        reading = await setup.d.read(age_ms_max=0)
+
+        assert (value_of(late), late.position.incarnation) == (b"after", 8)
+        assert (value_of(reading), reading.position.incarnation) == (None, 9)
+
+
 async def test_nothing_is_evicted_while_its_key_is_in_the_air() -> None:
     """Or an older answer could come and be believed."""
     async with Setup() as setup:

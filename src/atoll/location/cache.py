@@ -39,8 +39,6 @@ class CacheState:
     """What the records came through. Another one may know less."""
     incarnation: int | None = None
     """Whose positions the records carry."""
-    retired: tuple[int, ...] = ()
-    """Earlier incarnations: a late answer from one of them is no news."""
     applied: int = 0
     feed_instant_ms: int = NEVER
     subscribed: dict[str, int] = field(default_factory=dict[str, int])

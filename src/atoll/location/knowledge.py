@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
 
 from atoll.clock import Clock
 from atoll.core.model import (
@@ -29,9 +28,6 @@ from atoll.location.judging import US_PER_S, Demand, Ground, has_expired, judge
 from atoll.location.pins import Pins, Place
 from atoll.location.recent import RecentChanges
 from atoll.location.time import LocationTime
-
-RETIRED_MAX: Final = 16
-"""How many earlier incarnations of central are remembered."""
 
 
 class Knowledge:
@@ -83,7 +79,6 @@ class Knowledge:
             trusted_ms=state.trusted_ms if same_boot else NEVER,
         )
         self.incarnation = state.incarnation
-        self._retired: tuple[int, ...] = state.retired
         self.feed = Feed(
             applied=state.applied,
             told=state.applied,
@@ -113,7 +108,6 @@ class Knowledge:
             boot=self._boot,
             upstream=self._upstream,
             incarnation=self.incarnation,
-            retired=self._retired,
             applied=self.feed.applied,
             feed_instant_ms=self.feed.instant_ms,
             subscribed=self.feed.subscribed,
@@ -239,21 +233,23 @@ class Knowledge:
     # Learning.
 
     def meet(self, incarnation: int) -> bool:
-        """Say whether knowledge of this incarnation counts; a new one makes all else void."""
-        if incarnation == self.incarnation:
+        """Say whether knowledge of this incarnation counts; a later one makes all else void.
+
+        An earlier one is over, also where it comes from an upstream that has not heard of that.
+        """
+        before = self.incarnation
+        if incarnation == before:
             return True
-        if incarnation in self._retired:
-            return False
-        discard = self.incarnation is not None
-        if self.incarnation is not None:
-            self._retired = (*self._retired, self.incarnation)[-RETIRED_MAX:]
+        if before is not None:
+            if incarnation < before:
+                return False
             self.cache.clear()
             self.pins.show_all()
             self.new_epoch(0)
             self._lose()
         self.incarnation = incarnation
         self.save()
-        if discard:
+        if before is not None:
             for told in self.on_discard:
                 told()
         return True

@@ -56,9 +56,15 @@ class SessionSettings:
 
 
 class SessionBrokenError(AtollError):
-    """What came down belongs to no session that counts, so a new one is opened."""
+    """What came down is of an incarnation that is over, so a new session is opened."""
 
-    code = "session_broken"
+    code = "incarnation_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the upstream tells of a central that this location has seen restored since; it may not"
+            " have heard of that yet"
+        )
 
 
 class Session:
@@ -174,6 +180,10 @@ class Session:
         except NotAdmittedError as error:
             if not self._complained:
                 log.warning("not_admitted", location=self._knowledge.name, reason=str(error))
+            self._complained = True
+        except SessionBrokenError as error:
+            if not self._complained:
+                log.warning(error.code, location=self._knowledge.name, reason=str(error))
             self._complained = True
         except (AtollError, TimeoutError) as error:
             log.debug("session_failed", location=self._knowledge.name, reason=str(error))

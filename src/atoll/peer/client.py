@@ -174,8 +174,7 @@ class PeerClient:
 
     async def close(self) -> None:
         """End the connections that nobody uses."""
-        while self._idle:
-            self._idle.pop().abort()
+        self._end_idle()
 
     async def read(self, request: Read) -> Reading:
         """See `Upstream`."""
@@ -256,7 +255,7 @@ class PeerClient:
     async def _exchange(
         self, connection: _Connection, verb: bytes, body: bytes, form: codec.Form
     ) -> Any:  # noqa: ANN401 - what the form decodes
-        kept = False
+        answered = kept = False
         try:
             connection.writer.write(
                 b"POST %b%b HTTP/1.1\r\n%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
@@ -266,6 +265,7 @@ class PeerClient:
             status, headers = await connection.head()
             size = int(headers[b"content-length"])
             payload = await _frame(connection.reader, min(size, codec.FRAME_BYTES_MAX))
+            answered = True
             if status != STATUS_OK:
                 kept = b"close" not in headers.get(b"connection", b"")
                 raise _told(payload)
@@ -286,6 +286,10 @@ class PeerClient:
                 self._keep(connection)
             else:
                 connection.abort()
+            if not answered:
+                # What swallowed this one has swallowed the others too; to find that out of each
+                # would take a time limit each.
+                self._end_idle()
         return answer
 
     # Connections.
@@ -300,6 +304,10 @@ class PeerClient:
                 return connection
             connection.abort()
         return await self._opened()
+
+    def _end_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().abort()
 
     def _keep(self, connection: _Connection) -> None:
         connection.idle_since_s = asyncio.get_running_loop().time()

@@ -92,7 +92,15 @@ class SqliteStore:
         """
         key = key_path or folder / KEY_NAME
         access = access or Access()
-        opened = await asyncio.to_thread(open_store, folder, key, random_bytes, access, upgrades)
+        opened = await asyncio.to_thread(
+            open_store,
+            folder,
+            key,
+            random_bytes=random_bytes,
+            now_us=clock.now_us(),
+            access=access,
+            upgrades=upgrades,
+        )
         return cls(
             opened,
             path=folder / schema.DATABASE_NAME,
