@@ -81,6 +81,9 @@ def test_a_write_without_the_pages_own_token_is_refused(desk: Desk) -> None:
     wrong = {**held, "Atoll-CSRF": "guessed"}
     assert httpx.put(url, content="after", headers=wrong).status_code == 401
     assert httpx.get(url, headers=held).text == "before"
+    # Another port of the same host is another origin, though browsers send it the cookie.
+    other = {**held, "Sec-Fetch-Site": "same-site"}
+    assert httpx.get(url, headers=other).status_code == 401
     form = {"token": desk.server.running.token}
     elsewhere = {"Origin": "https://elsewhere.example"}
     there = f"{desk.server.url}/dashboard/sign-in"

@@ -7,7 +7,6 @@ token and its path into theirs, and from there on it is decided like anybody els
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -39,6 +38,9 @@ CSRF_HEADER: Final = b"atoll-csrf"
 FORM_BYTES_MAX: Final = 4096
 ASSET_KEPT_S: Final = 31_536_000
 SAFE: Final = frozenset({"GET", "HEAD"})
+
+_FETCH_SITE: Final = b"sec-fetch-site"
+_OWN: Final = (b"same-origin", b"none")
 
 _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -82,7 +84,8 @@ class Dashboard:
     def lend(self, request: Request) -> None:
         """Make a request under `/dashboard/api/` one of REST or `/v1`, with the session's token.
 
-        A write without the session's CSRF token is one without credentials.
+        A write without the session's CSRF token is one without credentials, and so is whatever
+        a browser says that another origin asks for.
         """
         path = request.path.removeprefix(API_PREFIX)
         if not path.startswith((v1.PREFIX, rest.PREFIX)):
@@ -91,7 +94,9 @@ class Dashboard:
         session = self._session(request)
         for name in (b"authorization", b"x-auth-email", b"x-auth-key", b"cookie"):
             request.headers.pop(name, None)
-        if session is None or not (request.method in SAFE or _vouches(request, session.csrf)):
+        if session is None or request.headers.get(_FETCH_SITE, _OWN[0]) not in _OWN:
+            return
+        if request.method not in SAFE and not _vouches(request, session.csrf):
             return
         request.headers[b"authorization"] = b"Bearer " + session.token.encode()
 
@@ -156,14 +161,12 @@ class Dashboard:
         return await self._node.accounts.authenticate(authorization=f"Bearer {token}")
 
     def _session(self, request: Request) -> Session | None:
-        text = request.header(b"cookie")
-        if text is None:
-            return None
-        try:
-            morsel = SimpleCookie(text).get(COOKIE)
-        except CookieError:
-            return None
-        return None if morsel is None else self._sessions.find(morsel.value)
+        # Other programs of this host leave cookies here too, and not all that a parser would take.
+        for one in (request.header(b"cookie") or "").split(";"):
+            name, _, value = one.strip().partition("=")
+            if name == COOKIE:
+                return self._sessions.find(value)
+        return None
 
     def _page(self, template: str, facts: Mapping[str, object], *, status: int = 200) -> Answer:
         body = PAGES.get_template(template).render(release=RELEASE, **facts).encode()

@@ -53,7 +53,7 @@ async function look() {
   const found = await asked.json();
   const ms = watched ? performance.now() - watched.at : 0;
   const { central } = found;
-  show("central", "good", central.holds === "missing" ? "that there is none" : "the key's value", central.version, "");
+  show("central", "good", central.holds === "missing" ? "that there is none" : "its value", central.version, "");
   for (const one of found.locations) {
     show(one.name, ...words(one, central.version), one.version, ageOf(one));
     arrived(one.name, one.version, ms);
