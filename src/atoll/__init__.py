@@ -2,7 +2,8 @@
 
 from atoll.client import connect, connect_async
 from atoll.core.errors import AtollError
+from atoll.core.release import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = ["AtollError", "__version__", "connect", "connect_async"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from atoll import __version__
 from atoll.core.model import CacheStatus, Position
+from atoll.core.release import VERSION
 from atoll.core.session import Asked, Held, Status
 from atoll.core.version import micros_of
 from atoll.location.age import Known, Record, within
@@ -45,7 +45,7 @@ class Telling:
         waiting = journal.entries
         return Status(
             location=knowledge.name,
-            software=__version__,
+            software=VERSION,
             uptime_ms=now_ms - self._started_ms,
             position=knowledge.position,
             feed_age_ms=feed.age_ms(now_ms),

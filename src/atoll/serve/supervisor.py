@@ -146,7 +146,7 @@ class Supervisor:
         Args:
             announce: Called once all children answer.
         """
-        slots = [asyncio.create_task(self._keep(role)) for role in self._roles]
+        slots = [asyncio.create_task(self._begin(role)) for role in self._roles]
         stopping = asyncio.create_task(self._stopping.wait())
         announcing = asyncio.create_task(self._announce(announce))
         try:
@@ -192,6 +192,14 @@ class Supervisor:
             answering.cancel()
             if child.ready.is_set():
                 return
+
+    async def _begin(self, role: Role) -> None:
+        """Fill a role, once those that there is only one of are filled: the others need them."""
+        if not role.is_single:
+            for needed in self._roles:
+                if needed.is_single:
+                    await self._ready(needed)
+        await self._keep(role)
 
     async def _keep(self, role: Role) -> None:
         """Have somebody in the role, always."""

@@ -88,6 +88,9 @@ class Faults:
         self._felt: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
+        self._told_us = 0
+        self._told_at_s = 0.0
+        """Central's time when it ended last, and when that was."""
         self._kinds: dict[str, Fault] = {
             "cut": self._cut,
             "weather": self._weather,
@@ -143,7 +146,7 @@ class Faults:
             if node.life is not None:
                 self._loop.thaw(node.life)
         if self._central.life is None:
-            self._central.start()
+            self._start_central()
         if self._central.recorded is not None:
             self._central.recorded.disk.full = 0.0
         for place in self._places:
@@ -271,6 +274,7 @@ class Faults:
             await self._pause(to_next_s + self._random.random() * EVERY_S * 8)
         if not _is_up(central):
             return
+        self._told_us, self._told_at_s = central.now_us(), self._loop.time()
         central.crash()
         self._network.break_sessions(CENTRAL)
         self._mark_all()
@@ -282,15 +286,23 @@ class Faults:
                     self._checker.not_held(place.name)
             if set_back:
                 central.clock.step(-HOUR_S)
-            elif central.clock.now_us() < central.now_us():
-                # Whoever starts central looks after its clock first.
-                central.clock.step((central.now_us() - central.clock.now_us()) / US_PER_S)
-            central.start()
+                central.start()
+            else:
+                self._start_central()
+
+    def _start_central(self) -> None:
+        """Start central; whoever does that looks after its clock first."""
+        clock = self._central.clock
+        right_us = self._told_us + round((self._loop.time() - self._told_at_s) * US_PER_S)
+        clock.step(max(0, right_us - clock.now_us()) / US_PER_S)
+        self._central.start()
 
     async def _step_central(self) -> None:
         """Step central's wall clock while it runs."""
         if _is_up(self._central):
             self._central.clock.step(self._random.choice((-HOUR_S, -1.0, 1.0, 10.0)))
+            # What central may tell from here on counts as told, also if it ends before we ask.
+            self._central.now_us()
 
     async def _step(self) -> None:
         place = self._place()
