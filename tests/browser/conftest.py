@@ -149,6 +149,7 @@ def rich(desk: Desk) -> str:
     config: dict[str, object] = {
         "name": "atoll",
         "big": 12345678901234567890,
+        "html": "<hr>",
         "inner": {"deep": [1, {"x": None}]},
     }
     more: list[dict[str, object]] = [

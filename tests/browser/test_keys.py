@@ -53,6 +53,7 @@ def test_values_are_shown_for_what_they_are(desk: Desk, rich: str) -> None:
     with desk.signed_in() as page:
         go(page, desk.page_of(rich, "/key?key=config.json"))
         expect(page.locator(".json")).to_contain_text("12345678901234567890")
+        expect(page.locator(".json")).to_contain_text('"<hr>"')
         expect(page.get_by_text('"x"').or_(page.get_by_text("null"))).to_be_hidden()
         page.locator("summary").filter(has_text="deep").click()
         page.locator("summary").filter(has_text="1 member").last.click()
@@ -215,7 +216,7 @@ def test_what_was_exported_can_be_imported(desk: Desk, tmp_path: Path) -> None:
     desk.bulk(source, [{"key": f"k{n}", "value": str(n)} for n in range(1200)])
     desk.bulk(source, [{"key": "meta", "value": "m", "metadata": {"a": [1]}}])
     desk.put(source, "bytes", bytes(range(256)))
-    desk.put(source, "large", b"\xff" * 70_000)
+    desk.put(source, "large", b"\xff" * 2_000_000)
 
     with desk.signed_in() as page:
         go(page, desk.page_of(source))
