@@ -53,6 +53,7 @@ from atoll.core.version import Version
 from atoll.namespace_rules import NamespaceRules, changed_rules
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.upstream import Upstream
+from atoll.usage.quotas import Stop
 
 DROPPED_PREFIX: Final = "dropped/"
 ID_HEX_DIGITS: Final = 32
@@ -83,6 +84,8 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     created_us: int
     rules: NamespaceRules = NamespaceRules()
+    stops: tuple[Stop, ...] = ()
+    """What quotas have stopped in it; those that have ended stop nothing."""
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,10 +350,19 @@ class Accounts:
             _remember(self._namespaces, namespace_id, known)
         return known[1]
 
+    def known(self, namespace_id: str) -> Namespace | None:
+        """Return a namespace as it was when it was last looked up here."""
+        known = self._namespaces.get(namespace_id)
+        return None if known is None else known[1]
+
     async def namespaces(self, account: str) -> list[Namespace]:
         """Return an account's namespaces, by id."""
         items = await self._all(f"of/{account}/")
         return [_decoded(item.value, Namespace, item.key) for item in items]
+
+    async def every_namespace(self) -> list[Namespace]:
+        """Return the namespaces of all accounts."""
+        return [_decoded(item.value, Namespace, item.key) for item in await self._all("namespace/")]
 
     async def create_namespace(self, account: str, title: str) -> Namespace:
         """Create a namespace.
@@ -424,9 +436,30 @@ class Accounts:
             NamespaceNotFoundError: The account has no such namespace.
             BodyInvalidError: A setting is unknown or out of range.
         """
+        new = await self._change(
+            account,
+            namespace_id,
+            lambda old: msgspec.structs.replace(old, rules=changed_rules(old.rules, given)),
+        )
+        return new.rules
+
+    async def change_stops(self, account: str, namespace_id: str, stops: tuple[Stop, ...]) -> None:
+        """Put other stops in the place of those of a namespace.
+
+        Raises:
+            NamespaceNotFoundError: The account has no such namespace.
+        """
+        await self._change(
+            account, namespace_id, lambda old: msgspec.structs.replace(old, stops=stops)
+        )
+
+    async def _change(
+        self, account: str, namespace_id: str, change: Callable[[Namespace], Namespace]
+    ) -> Namespace:
+        """Change what lies around the title."""
         for _ in range(RENAME_ATTEMPTS_MAX):
             version, old = await self._owned(account, namespace_id)
-            new = msgspec.structs.replace(old, rules=changed_rules(old.rules, given))
+            new = change(old)
             try:
                 await self._write(
                     _stored(f"namespace/{new.id}", new, condition=version),
@@ -434,7 +467,7 @@ class Accounts:
                 )
             except ConditionFailedError:
                 continue  # It was changed between our look and our write.
-            return new.rules
+            return new
         raise NamespaceNotFoundError
 
     async def delete_namespace(self, account: str, namespace_id: str) -> None:

@@ -4,24 +4,31 @@ HTTP libraries mend what they send: they encode, fold and complete. The client h
 so a test can ask for `a/../b` or break off in the middle of a body.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive
 
 from atoll.accounts import Account, Accounts, Namespace
 from atoll.central import Central, CentralSettings
 from atoll.core.limits import Limits
+from atoll.http.analytics import Analytics
 from atoll.http.app import App, Node, create_app
 from atoll.http.body import SpoolFile
+from atoll.http.usage_metrics import UsageMetrics
+from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
 from atoll.principal import Permission
 from atoll.store.memory import MemoryStore
 from atoll.upstream import Upstream
+from atoll.usage.collector import Collector, Courier
+from atoll.usage.meter import Meter
 from tests.support.clock import ManualClock
 from tests.support.rng import seeded_bytes
 
@@ -104,6 +111,7 @@ class Site:
         open_spool: Callable[[], SpoolFile] | None = None,
         ready: Callable[[], bool] = lambda: True,
         settings: CentralSettings | None = None,
+        metered: bool = True,
     ) -> Self:
         """Start one.
 
@@ -114,6 +122,7 @@ class Site:
             open_spool: Opens what large bodies wait in.
             ready: What `/readyz` says.
             settings: Central's.
+            metered: Whether it counts, in a folder beside the bodies.
         """
         limits = limits or Limits()
         clock = ManualClock()
@@ -123,8 +132,22 @@ class Site:
         account = await accounts.create_account("first")
         namespace = await accounts.create_namespace(account.id, "things")
         _, secret = await accounts.create_token(account.id, name="t", permission=Permission.ADMIN)
+        courier = meter = None
+        if metered:
+            collector, meter = await asyncio.to_thread(_counting, spool_dir / "usage")
+            courier = Courier(collector, central.write)
+        metering = Metering(
+            central,
+            accounts,
+            clock=clock,
+            stored=lambda name: store.usage(name, now_us=clock.now_us()),
+            courier=courier,
+        )
+        registry = CollectorRegistry()
+        UsageMetrics(metering, registry)
         node = Node(
             upstream=upstream(central),
+            registry=registry,
             accounts=accounts,
             limits=limits,
             clock=clock,
@@ -133,6 +156,9 @@ class Site:
             ready=ready,
             oversight=Oversight(central),
             nodes=Nodes(central, clock=clock, random_bytes=seeded_bytes()),
+            metering=metering,
+            analytics=Analytics(metering, accounts),
+            meter=meter,
             access_log=False,
         )
         return cls(
@@ -192,6 +218,9 @@ class Site:
             as_nobody: Whether to leave the site's own headers out.
             cut: Whether the connection ends before the body does.
         """
+        if self.node.meter is not None:
+            # A server does so beside its requests, whose clock does not leap.
+            await asyncio.to_thread(self.node.meter.prepare)
         pieces = [body] if isinstance(body, bytes) else list(body)
         return await call(
             self.app,
@@ -248,6 +277,12 @@ class Site:
     async def keys(self) -> list[str]:
         """Return the names of all keys, of which there must be few."""
         return [row["name"] for row in (await self.ask("GET", f"{self.home}/keys")).result]
+
+
+def _counting(folder: Path) -> tuple[Collector, Meter]:
+    """Make what counts, where files may be touched."""
+    collector = Collector(folder, node="central", random_bytes=seeded_bytes())
+    return collector, Meter(collector.counts)
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from atoll.core import errors, location_errors
+from atoll.core import errors, location_errors, quota_errors
 from atoll.core.errors import AtollError
 from atoll.http.rest_form import INTERNAL_NUMBER, MISSING_CREDENTIALS_NUMBER, REFUSALS
 from atoll.http.v1 import STATUSES
@@ -21,7 +21,7 @@ def tree(root: type[AtollError] = AtollError) -> Iterator[type[AtollError]]:
         yield from tree(child)
 
 
-MODULES: Final = {errors.__name__, location_errors.__name__}
+MODULES: Final = {errors.__name__, location_errors.__name__, quota_errors.__name__}
 CODES: Final = sorted({error.code for error in tree() if error.__module__ in MODULES})
 
 

@@ -1,7 +1,9 @@
 """Plain reads are answered before they are requests; nobody can tell from the answers."""
 
+import asyncio
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +18,11 @@ from atoll.http.hot import GRANT_MS
 from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.quick import KeeperQuick
 from atoll.principal import Permission
+from atoll.usage.counts import READ_KINDS, SENT_AT, Kind, Operation
+from atoll.usage.meter import Meter, rows_in
+from atoll.usage.prices import Meter as ReadMeter
+from atoll.usage.prices import Period
+from atoll.usage.quotas import Stop
 from tests.http.locations import World
 from tests.http.site import Site
 from tests.http.test_wire import Server, Wire, serving
@@ -35,6 +42,8 @@ class Pair:
     hot: Server
     cold: Server
     counted: list[tuple[str, CacheStatus]]
+    counts: Path
+    """Where operations are counted."""
 
     async def said(self, server: Server, *requests: bytes) -> bytes:
         """Have a reading admitted, send requests at once, and return what comes back."""
@@ -101,10 +110,13 @@ async def pair(
             age_ms_max=60_000,
             count=lambda namespace, status: counted.append((namespace, status)),
         )
-        node = replace(cold.node, near=near)
+        counts = tmp_path / "counts"
+        meter = await asyncio.to_thread(Meter, counts)
+        node = replace(cold.node, near=near, meter=meter)
         hot = replace(cold, app=create_app(node), node=node)
         servers = [await stack.enter_async_context(serving(site)) for site in (hot, cold)]
-        yield Pair(world=world, hot=servers[0], cold=servers[1], counted=counted)
+        yield Pair(world=world, hot=servers[0], cold=servers[1], counted=counted, counts=counts)
+        meter.close()
         for place in world.places:
             await place.stop()
 
@@ -199,6 +211,75 @@ async def test_odd_targets_are_answered_alike(pair: Pair, target: str) -> None:
     site = pair.hot.site
 
     await pair.same(pair.v1(site, "", target=target.format(v1=site.v1)))
+
+
+async def test_what_is_answered_at_once_is_counted(pair: Pair) -> None:
+    """As the ordinary way counts it: by face, found or not, with what was sent."""
+    site = pair.hot.site
+    etag = (await site.ask("GET", f"{site.v1}/values/plain")).headers["etag"]
+    before = await operations(pair)
+    pair.at_once()
+
+    await pair.said(
+        pair.hot,
+        *(pair.v1(site, "plain") for _ in range(3)),
+        pair.v1(site, "no-such"),
+        pair.v1(site, "plain", f"if-none-match: {etag}"),
+        *(pair.bound(site, "plain") for _ in range(2)),
+    )
+
+    assert pair.at_once() >= 7
+    found = await operations(pair) - before
+    # The first of each face is what `said` has admitted by.
+    assert found == {
+        ("v1", Kind.HIT): 5,
+        ("v1", Kind.NEGATIVE): 1,
+        ("v1", SENT_AT): 4 * 256,
+        ("binding", Kind.HIT): 3,
+        ("binding", SENT_AT): 3 * 256,
+    }
+
+
+async def operations(pair: Pair) -> Counter[tuple[str, int]]:
+    """Return what was counted of reads, by face and place."""
+
+    def read() -> Counter[tuple[str, int]]:
+        rows = (row for path in pair.counts.iterdir() for row in rows_in(path)[1])
+        places = (*READ_KINDS, SENT_AT)
+        return sum(
+            (
+                Counter({(key.face, at): counts.get(at, 0) for at in places})
+                for _, key, counts in rows
+            ),
+            Counter[tuple[str, int]](),
+        )
+
+    return await asyncio.to_thread(read)
+
+
+async def test_what_a_quota_stops_is_not_answered_at_once(pair: Pair) -> None:
+    """Nobody relies on having been admitted before; what is lifted goes on."""
+    site = pair.hot.site
+    stop = Stop(
+        operation=Operation.READ,
+        until_s=int(site.clock.now_s) + 1000,
+        limit=1,
+        period=Period.DAY,
+        meter=ReadMeter.READ,
+    )
+    accounts = pair.world.sites["central"].accounts
+    await accounts.change_stops(site.account.id, site.namespace.id, (stop,))
+    await pair.world.pass_time(2)
+    pair.at_once()
+
+    refused = await pair.said(pair.hot, *(pair.v1(site, "plain") for _ in range(3)))
+
+    assert refused.count(b"429 ") == 3
+    assert pair.at_once() == 0
+    await accounts.change_stops(site.account.id, site.namespace.id, ())
+    await pair.world.pass_time(2)
+    assert (await pair.said(pair.hot, pair.v1(site, "plain"))).count(b"200 OK") == 2
+    assert pair.at_once() > 0
 
 
 async def test_random_requests_are_answered_alike(pair: Pair) -> None:

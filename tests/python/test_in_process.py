@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from atoll.core.model import CacheStatus
 from atoll.location.codec import digest_of
 from atoll.location.current import Current
 from atoll.location.mapping import COUNTS, TABLE_AT
+from atoll.usage.counts import READ_KINDS, Kind
+from atoll.usage.meter import rows_in
 from tests.processes.test_locations import atoll as command
 from tests.processes.test_locations import location, part
 from tests.python.conftest import Ways
@@ -197,6 +200,7 @@ def test_each_read_is_counted_and_marks_its_key(ways: Ways, key: str) -> None:
     space.get(key)
 
     hits, negatives = counts_of(ways)
+    metered = metered_of(ways)
     for _ in range(1000):
         assert space.get(key) == "v"
     space.get(f"{key}missing")
@@ -204,6 +208,7 @@ def test_each_read_is_counted_and_marks_its_key(ways: Ways, key: str) -> None:
         assert space.get(f"{key}missing") is None
 
     assert counts_of(ways) == (hits + 1000, negatives + 10)
+    assert metered_of(ways) - metered == {Kind.HIT: 1000, Kind.NEGATIVE: 10}
     for _ in range(ASKED_MAX):
         space.get(key)
         if is_marked(ways, key):
@@ -216,6 +221,16 @@ def own_mapping(ways: Ways) -> bytes:
     """Return what this process has noted."""
     (path,) = (ways.folder / "readers").glob(f"{os.getpid()}-*")
     return path.read_bytes()
+
+
+def metered_of(ways: Ways) -> Counter[Kind]:
+    """Return what the statement will have of reads in process."""
+    found: Counter[Kind] = Counter()
+    for path in (ways.folder / "usage" / "counts").glob("counts-*"):
+        for _, key, counts in rows_in(path)[1]:
+            if key.face == "python":
+                found += Counter({kind: counts.get(kind, 0) for kind in READ_KINDS})
+    return found
 
 
 def counts_of(ways: Ways) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.core import errors, location_errors
+from atoll.core import errors, location_errors, quota_errors
 from atoll.core.errors import AtollError
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import (
@@ -272,7 +272,11 @@ async def test_large_values_follow_their_frame() -> None:
 
 def kinds(root: type[AtollError] = AtollError) -> list[type[AtollError]]:
     """Return every error of the tree."""
-    found = [root] if root.__module__ in {errors.__name__, location_errors.__name__} else []
+    found = (
+        [root]
+        if root.__module__ in {errors.__name__, location_errors.__name__, quota_errors.__name__}
+        else []
+    )
     return found + [one for kind in root.__subclasses__() for one in kinds(kind)]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from atoll import whereabouts
 from atoll.central import FEED_VALUE_BYTES_MAX
-from atoll.core import errors, location_errors, model, session
+from atoll.core import errors, location_errors, model, quota_errors, session
 from atoll.core.errors import AtollError
 from atoll.core.model import Entry, Position, Read, Reading
 from atoll.core.version import version_at
@@ -223,7 +223,7 @@ def tree(root: type[AtollError]) -> dict[str, type[AtollError]]:
     """Return the errors that may cross, by code."""
     found = {root.code: root}
     for kind in root.__subclasses__():
-        if kind.__module__ in {errors.__name__, location_errors.__name__}:
+        if kind.__module__ in {errors.__name__, location_errors.__name__, quota_errors.__name__}:
             found |= tree(kind)
     return found
 

@@ -20,6 +20,7 @@ from atoll.cli import (
     nodes,
     operations,
     simulating,
+    usage,
     verifying,
     watching,
     worker,
@@ -72,9 +73,11 @@ for group, name, text in (
     (accounts.accounts_app, "account", "Accounts: who namespaces and tokens belong to."),
     (accounts.tokens_app, "token", "API tokens."),
     (nodes.app, "node", "Nodes: what locations show central."),
+    (usage.app, "quota", "Quotas: what an account may use."),
     (worker.app, "worker", "Workers on workerd, with namespaces as their bindings."),
 ):
     app.add_typer(group, name=name, help=text, no_args_is_help=True)
+usage.register(app)
 operations.register(app, local.register_upkeep(app))
 simulating.register(app)
 verifying.register(app)

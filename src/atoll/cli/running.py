@@ -35,10 +35,10 @@ from atoll.core.errors import (
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.registry import check_name
 from atoll.serve.central import Opened, opened, serve
+from atoll.serve.collecting import READER
 from atoll.serve.fleet import fleet
 from atoll.serve.links import RTT_MS_MAX, Order, control_path, give
 from atoll.serve.location import (
-    READER,
     Part,
     credential_of,
     serve_alone,

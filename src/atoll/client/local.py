@@ -31,9 +31,17 @@ from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, published
 from atoll.location.quick import Quick
 from atoll.namespace_rules import Choice, NamespaceRules
+from atoll.usage.collector import COUNTS_NAME, USAGE_NAME
+from atoll.usage.counts import Kind, Operation, kind_of
+from atoll.usage.meter import Meter
+from atoll.usage.quotas import is_stopped
 
 CACHE_NAME: Final = "cache"
 READERS_NAME: Final = "readers"
+
+FACE: Final = "python"
+"""What reads in process are counted as."""
+US_PER_S: Final = 1_000_000
 
 KNOWN_MS_MAX: Final = 1000
 """How long the rules of a namespace, and what the location publishes, are taken as they were."""
@@ -50,6 +58,11 @@ class _Known:
     """The instant from which on it is looked at again."""
     age_ms_max: int
     """The bound of a read that states none."""
+    account: str
+    counted_us: int
+    """Central time when it was looked at; what is read until then counts in that hour."""
+    is_stopped: bool
+    """Whether a quota stops reads: the keeper says so to who asks."""
 
 
 class _Open:
@@ -75,6 +88,21 @@ class _Open:
         self.namespaces = Lookup(self.told.name, self.sight, clock=clock, boot=boot)
         self.quick = Quick(self.values, self.sight, self.mapping, age_ms_max=self.told.age_ms_max)
         self.rules: dict[str, _Known] = {}
+        self.meter = Meter(folder / USAGE_NAME / COUNTS_NAME)
+
+    def count(self, known: _Known, namespace: str, kind: Kind, *, age_ms: int, us: int) -> None:
+        """Count a read that nobody but this process knows of.
+
+        Args:
+            known: What is known of its namespace.
+            namespace: The id.
+            kind: What it came to.
+            age_ms: How old the answer is.
+            us: When it began.
+        """
+        row = self.meter.row(namespace, FACE, known.account, known.counted_us)
+        elapsed_us = max(0, self._clock.now_us() - us)
+        row.count_read(kind, sent=0, elapsed_us=elapsed_us, age_ms=age_ms)
 
     def look(self) -> None:
         """See what the location publishes, and which of its files counts.
@@ -88,10 +116,16 @@ class _Open:
         self.told_ms = told_ms
         self.sight.prepare()
 
+    def prepare(self) -> None:
+        """Do `look`, and have a file ready to count in; it raises the same."""
+        self.look()
+        self.meter.prepare()
+
     def close(self) -> None:
         """Let go of it."""
         self.sight.close()
         self.mapping.close()
+        self.meter.close()
 
 
 class Local:
@@ -116,11 +150,14 @@ class Local:
             if cache is None or known is None:
                 return None
             now_ms = cache.quick.elapsed_ms()
-            if now_ms >= known.until_ms:
+            if now_ms >= known.until_ms or known.is_stopped:
                 return None
+            began_us = self._clock.now_us()
             found = cache.quick.look(namespace, key, asked_ms=now_ms, age_ms_max=known.age_ms_max)
             if found is not None:
                 cache.quick.note(found)
+                kind = Kind.NEGATIVE if found.value is None else Kind.HIT
+                cache.count(known, namespace, kind, age_ms=found.age_ms, us=began_us)
             return found
 
     def answer(self, namespace: str, key: str, wanted: Asked) -> Reading | None:
@@ -140,11 +177,15 @@ class Local:
             now_ms = cache.values.elapsed_ms()
             if now_ms - cache.told_ms >= KNOWN_MS_MAX:
                 return None  # What the location publishes is to be looked at again.
-            rules = self._rules(cache, namespace, now_ms)
-            if rules is None:
+            known = self._known(cache, namespace, now_ms)
+            if known is None or known.is_stopped:
                 return None
-            demand = _demand(namespace, key, wanted, rules=rules, told=cache.told, now_ms=now_ms)
-            return cache.values.answer(demand)
+            began_us = self._clock.now_us()
+            demand = _demand(
+                namespace, key, wanted, rules=known.rules, told=cache.told, now_ms=now_ms
+            )
+            reading = cache.values.answer(demand)
+            return reading and _counted(cache, known, namespace, reading, began_us)
 
     def prepare(self) -> None:
         """Open the cache, and see what the location publishes: what reads files, in a thread."""
@@ -155,7 +196,7 @@ class Local:
                 if self._open is None:
                     self._open = _Open(self._folder, self._clock)
                 else:
-                    self._open.look()
+                    self._open.prepare()
             except UNREADABLE:
                 pass  # No location is there, or it is being replaced; the keeper is asked.
 
@@ -171,19 +212,22 @@ class Local:
             if cache is None:
                 raise CutOffError(detail="the keeper of this location cannot be reached")
             now_ms = cache.values.elapsed_ms()
-            rules = self._rules(cache, namespace, now_ms, final=True)
-            if rules is None:
+            known = self._known(cache, namespace, now_ms, final=True)
+            if known is None:
                 raise CutOffError(detail="this namespace is not known here")
-            demand = _demand(namespace, key, wanted, rules=rules, told=cache.told, now_ms=now_ms)
-            return cache.values.final(demand)
+            began_us = self._clock.now_us()
+            demand = _demand(
+                namespace, key, wanted, rules=known.rules, told=cache.told, now_ms=now_ms
+            )
+            return _counted(cache, known, namespace, cache.values.final(demand), began_us)
 
-    def _rules(
+    def _known(
         self, cache: _Open, namespace: str, now_ms: int, *, final: bool = False
-    ) -> NamespaceRules | None:
-        """Return the rules of a namespace; `None` if it is not known here that it exists."""
+    ) -> _Known | None:
+        """Return what is known of a namespace; `None` if not even that it exists."""
         known = cache.rules.get(namespace)
         if known is not None and now_ms < known.until_ms:
-            return known.rules
+            return known
         demand = Demand(
             namespace=SYSTEM_NAMESPACE,
             key=f"namespace/{namespace}",
@@ -198,16 +242,21 @@ class Local:
         if entry is None or not isinstance(entry.value, bytes):
             cache.rules.pop(namespace, None)
             return None
-        rules = msgspec.json.decode(entry.value, type=Namespace).rules
+        found = msgspec.json.decode(entry.value, type=Namespace)
+        rules = found.rules
         if len(cache.rules) >= NAMESPACES_MAX:
             cache.rules.clear()
         bound_ms = rules.age_ms_max
-        cache.rules[namespace] = _Known(
+        now_us = cache.values.central_us() or self._clock.now_us()
+        known = cache.rules[namespace] = _Known(
             rules=rules,
             until_ms=min(now_ms, cache.told_ms) + KNOWN_MS_MAX,
             age_ms_max=cache.told.age_ms_max if bound_ms is None else bound_ms,
+            account=found.account,
+            counted_us=now_us,
+            is_stopped=is_stopped(found.stops, Operation.READ, now_s=now_us // US_PER_S),
         )
-        return rules
+        return known
 
     def close(self) -> None:
         """Close the cache. The next read opens it again."""
@@ -238,6 +287,14 @@ class Local:
             self._lock = threading.Lock()
         else:
             self._lock.release()
+
+
+def _counted(
+    cache: _Open, known: _Known, namespace: str, reading: Reading, began_us: int
+) -> Reading:
+    """Count an answer, whose age is 0 where nobody can say it."""
+    cache.count(known, namespace, kind_of(reading), age_ms=reading.age_ms or 0, us=began_us)
+    return reading
 
 
 def _demand(

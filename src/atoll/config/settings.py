@@ -210,6 +210,20 @@ class Config:
         },
     )
 
+    # What is counted, and what it costs.
+    usage_interval_s: float = field(
+        default=10.0,
+        metadata={
+            "setting": _number(
+                0.05, 3600, "seconds", "How often what was counted is delivered and added up."
+            )
+        },
+    )
+    prices: Path | None = field(
+        default=None,
+        metadata={"setting": Setting(text="A file with price lists of your own, for statements.")},
+    )
+
     # What a location reads through, and what it keeps.
     upstream: str | None = field(
         default=None,

@@ -17,7 +17,7 @@
         ForbiddenError               credentials that do not reach this far
         ConditionFailedError         If-Match or If-None-Match did not hold
         LimitReachedError            allowed in itself, but too much of it
-            RewriteTooSoonError, TooManyNamespacesError
+            RewriteTooSoonError, TooManyNamespacesError, and that of `core.quota_errors`
         UnavailableError             cannot be answered now; later it may
             NotArrivedError, DeadlinePassedError, OutcomeForgottenError, StoppingError,
             and those of `core.location_errors`

@@ -17,6 +17,9 @@ from atoll.core.version import NO_VERSION, Version
 SYSTEM_NAMESPACE: Final = "0" * 32
 """The reserved namespace in which accounts, tokens, namespaces and settings are entries."""
 
+USAGE_NAMESPACE: Final = "0" * 31 + "1"
+"""The reserved namespace of what was counted; no location subscribes to it."""
+
 INCARNATION_HEX_DIGITS: Final = 16
 SEQUENCE_DIGITS_MAX: Final = 18
 JOURNAL_MARK: Final = "j-"

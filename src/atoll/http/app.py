@@ -7,6 +7,7 @@ wrong is answered in the form of the face that was asked, with a request id that
 import itertools
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -20,6 +21,7 @@ from atoll.http.body import Bodies, SpoolFile
 from atoll.http.dashboard import face as dashboard
 from atoll.http.exchange import Answer, Face, Request
 from atoll.http.hot import Hot
+from atoll.http.metered import TALLY, Metered, Tally
 from atoll.http.metrics import RequestMetrics
 from atoll.http.node import Node
 from atoll.http.peer import Peer
@@ -32,6 +34,7 @@ US_PER_MS: Final = 1000
 STATUS_CLIENT_LEFT: Final = 499
 """Counted and logged when the client was gone before there was an answer; never sent."""
 
+STATUS_CLIENT_ERRORS: Final = 400
 STATUS_SERVER_ERRORS: Final = 500
 
 Deliver = Callable[[Request, Answer], Awaitable[int]]
@@ -62,9 +65,14 @@ class App:
         # Bound once: a logger that is looked up anew costs more than the line that it writes.
         self._access_log = log.bind() if node.access_log else None
         self.metrics = RequestMetrics(node.registry, readers=node.readers)
-        self._rest = rest.Rest(node, bodies)
-        self._v1 = v1.V1(node, bodies)
-        self._binding = binding.Binding(node, bodies)
+        self._clock = node.clock
+        self._meter = node.meter
+        self._accounts = node.accounts
+        # What users ask is counted; what nodes ask each other was counted where it came in.
+        metered = replace(node, upstream=Metered(node.upstream, node.accounts, node.clock))
+        self._rest = rest.Rest(metered, bodies)
+        self._v1 = v1.V1(metered, bodies)
+        self._binding = binding.Binding(metered, bodies)
         self._admin = Admin(node)
         self._peer = (
             None
@@ -78,7 +86,14 @@ class App:
         self.hot = (
             None
             if node.near is None
-            else Hot(node.near, self, self._timer_us, name=node.name, missing=self._v1.missing)
+            else Hot(
+                node.near,
+                self,
+                self._timer_us,
+                name=node.name,
+                missing=self._v1.missing,
+                meter=node.meter,
+            )
         )
         """What answers plain reads before they are requests."""
         # Request ids are for finding a line in the log, so the start of the process and a
@@ -112,15 +127,18 @@ class App:
         face = self._face(request)
         status = STATUS_CLIENT_LEFT
         sent_bytes = 0
+        tally = Tally()
+        TALLY.set(tally)
         try:
             answer = await self._answer(face, request)
             status = answer.status
+            self._count(tally, face, request, answer, started_us)
             answer.headers.append((b"atoll-request-id", request.id.encode()))
             if request.abandoned:
                 answer.headers.append((b"connection", b"close"))
             sent_bytes = await deliver(request, answer)
             if self.hot is not None and request.principal is not None:
-                self.hot.grant(request, decided_ms=decided_ms)
+                self._grant(self.hot, request, decided_ms)
         except ClientDisconnect:
             log.debug("client_left", request_id=request.id, operation=request.operation)
         finally:
@@ -135,6 +153,30 @@ class App:
                 received_bytes=request.body_bytes,
                 sent_bytes=sent_bytes,
             )
+
+    def _grant(self, hot: Hot, request: Request, decided_ms: int) -> None:
+        """Let plain reads like a request be answered at once, unless a quota stopped something."""
+        now_us = self._clock.now_us()
+        namespace = self._accounts.known(request.namespace)
+        if namespace is None or any(s.until_s > now_us // US_PER_S for s in namespace.stops):
+            return
+        hot.grant(request, decided_ms=decided_ms, account=namespace.account, granted_us=now_us)
+
+    def _count(self, tally: Tally, face: Face, request: Request, answer: Answer, us: int) -> None:
+        """Count what was done since `us`, before anybody hears that it was."""
+        namespace = tally.namespace
+        if self._meter is None or namespace is None:
+            return
+        body = answer.body
+        size = len(body) if isinstance(body, bytes) else body.size_bytes
+        is_sent = answer.status < STATUS_CLIENT_ERRORS and request.method != "HEAD"
+        row = self._meter.row(namespace.id, face.name, namespace.account, self._clock.now_us())
+        tally.count(
+            row,
+            elapsed_us=max(0, self._timer_us() - us),
+            received=request.body_bytes,
+            sent=size if is_sent else 0,
+        )
 
     # Keeping account; see `Ledger`.
 

@@ -26,6 +26,7 @@ from atoll.core.errors import (
     UnavailableError,
 )
 from atoll.core.model import AtLeast, LargeValue, parse_at_least
+from atoll.core.quota_errors import QuotaReachedError
 from atoll.core.version import Version
 from atoll.namespace_rules import NamespaceRules
 from atoll.principal import Principal
@@ -294,7 +295,7 @@ def headers_of(error: AtollError) -> list[Header]:
                 (b"retry-after", b"%d" % wait_s),
                 (b"retry-after-ms", b"%d" % error.retry_after_ms),
             ]
-        case UnavailableError():
+        case QuotaReachedError() | UnavailableError():
             return [(b"retry-after", b"%d" % error.retry_after_s)]
         case _:
             return []

@@ -26,6 +26,8 @@ from atoll.http.shown import cache_status
 from atoll.http.v1 import matches
 from atoll.location.glance import Glimpse
 from atoll.location.quick import Near
+from atoll.usage.counts import Kind
+from atoll.usage.meter import Meter
 
 GRANT_MS: Final = 250
 """How long a decision that a token may read a namespace holds here."""
@@ -38,6 +40,7 @@ HEADS_MAX: Final = 1000
 HEAD_BYTES_MAX: Final = 2048
 """The longest that is."""
 
+STATUS_OK: Final = 200
 US_PER_S: Final = 1_000_000
 ID_HEX_DIGITS: Final = 32
 
@@ -121,13 +124,24 @@ class _Grant:
     until_ms: int
     expires_s: int | None
     """When the token ends, in central time."""
+    account: str
+    """Whose the namespace is."""
+    granted_us: int
+    """Central time when this was decided; what is read under it counts in that hour."""
 
 
 class Hot:
     """Answers what is plain."""
 
     def __init__(
-        self, near: Near, ledger: Ledger, timer_us: Callable[[], int], *, name: str, missing: bytes
+        self,
+        near: Near,
+        ledger: Ledger,
+        timer_us: Callable[[], int],
+        *,
+        name: str,
+        missing: bytes,
+        meter: Meter | None = None,
     ) -> None:
         """Look at `near`, and have `ledger` take account of what was answered.
 
@@ -137,7 +151,9 @@ class Hot:
             timer_us: Tells microseconds.
             name: The node's.
             missing: What `/v1` says of a key that is missing.
+            meter: Where operations are counted.
         """
+        self._meter = meter
         self._near = near
         self._ledger = ledger
         self._timer_us = timer_us
@@ -153,12 +169,14 @@ class Hot:
         """Read the clock that grants end by."""
         return self._near.elapsed_ms()
 
-    def grant(self, request: Request, *, decided_ms: int) -> None:
+    def grant(self, request: Request, *, decided_ms: int, account: str, granted_us: int) -> None:
         """Hear that a request was admitted to its namespace; others like it will be for a while.
 
         Args:
             request: The request.
             decided_ms: An instant before it was decided.
+            account: Whose the namespace is.
+            granted_us: Central time.
         """
         authorization = request.headers.get(_AUTHORIZATION)
         principal = request.principal
@@ -172,6 +190,8 @@ class Hot:
             renewed_ms=decided_ms + RENEWED_MS,
             until_ms=decided_ms + GRANT_MS,
             expires_s=principal.expires_s,
+            account=account,
+            granted_us=granted_us,
         )
 
     # Heads that were read before. Clients send the same headers again and again.
@@ -226,9 +246,10 @@ class Hot:
             namespace, key = target[_ID_AT:_TAIL_AT], target[_KEY_AT:]
         else:
             return None
-        found = self._found(authorization, namespace, key)
-        if found is None:
+        answer = self._found(authorization, namespace, key)
+        if answer is None:
             return None
+        granted, found = answer
         request_id = self._ledger.next_id()
         if binding is not None:
             status, lines, body = _by_binding(found)
@@ -238,8 +259,18 @@ class Hot:
             self._common = common
             self._common_raw = b"".join(b"%b: %b\r\n" % header for header in common)
         self._near.note(found)
+        face = "v1" if binding is None else "binding"
+        if self._meter is not None:
+            self._meter.row(
+                granted.namespace, face, granted.account, granted.granted_us
+            ).count_read(
+                Kind.NEGATIVE if found.value is None else Kind.HIT,
+                sent=len(body) if status == STATUS_OK else 0,
+                elapsed_us=max(0, self._timer_us() - started_us),
+                age_ms=found.age_ms,
+            )
         self._ledger.note(
-            face="v1" if binding is None else "binding",
+            face=face,
             operation="get",
             method="GET",
             path=path,
@@ -257,8 +288,10 @@ class Hot:
             body,
         )
 
-    def _found(self, authorization: bytes, namespace: bytes, key: bytes) -> Glimpse | None:
-        """Return what is held of a key, if whoever asks may read it."""
+    def _found(
+        self, authorization: bytes, namespace: bytes, key: bytes
+    ) -> tuple[_Grant, Glimpse] | None:
+        """Return what is held of a key, if whoever asks may read it, and why they may."""
         grant = self._grants.get((authorization, namespace))
         if grant is None or b"?" in key or b"#" in key or not key.isascii():
             return None
@@ -272,11 +305,12 @@ class Hot:
             if central_us is None or grant.expires_s * US_PER_S <= central_us:
                 return None
         try:
-            return near.look(
+            found = near.look(
                 grant.namespace, decode_key(key), asked_ms=now_ms, age_ms_max=grant.age_ms_max
             )
         except KeyEncodingError:
             return None
+        return None if found is None else (grant, found)
 
     def _by_v1(self, found: Glimpse, none_match: bytes | None) -> tuple[int, bytes, bytes]:
         """Return the status, the headers and the body that `/v1` answers with."""

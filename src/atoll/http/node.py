@@ -15,9 +15,25 @@ from atoll.http.exchange import Answer, Request
 from atoll.http.metrics import Readers
 from atoll.http.peer import Admission
 from atoll.location.quick import Near
+from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
+from atoll.principal import Principal
 from atoll.upstream import Upstream
+from atoll.usage.meter import Meter
+
+
+class Queries(Protocol):
+    """Answers queries about what was done and stored."""
+
+    async def answer(self, body: bytes, principal: Principal) -> bytes:
+        """Answer a request's body with a response's.
+
+        Raises:
+            BodyInvalidError: It is no request.
+        """
+        ...
+
 
 WATCHES_MAX: Final = 500
 """Each change wakes every watch of a process, so more would hold up its other work."""
@@ -83,5 +99,11 @@ class Node:
     """What the dashboard needs, where there is one: at central."""
     watches_max: int = WATCHES_MAX
     """How many watches may be open at this process."""
+    metering: Metering | None = None
+    """What was used by all, where it is added up: at central."""
+    analytics: Queries | None = None
+    """Answers GraphQL: at central."""
+    meter: Meter | None = None
+    """Where it counts what users do; `None` to count nothing."""
     access_log: bool = True
     """Whether every request leaves a line in the log."""

@@ -23,6 +23,7 @@ from atoll.http.node import Node
 from atoll.http.rest_accounts import RestAccounts
 from atoll.http.rest_form import refuse
 from atoll.http.rest_keys import RestKeys
+from atoll.http.v1_usage import V1Usage
 from atoll.http.values import principal_of
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 
@@ -70,7 +71,9 @@ class Rest:
     def __init__(self, node: Node, bodies: Bodies) -> None:
         """Serve `node`."""
         self._node = node
-        self._routes = _routes(RestKeys(node, bodies), RestAccounts(node, bodies))
+        self._routes = _routes(
+            RestKeys(node, bodies), RestAccounts(node, bodies), V1Usage(node, bodies)
+        )
 
     async def answer(self, request: Request) -> Answer:
         """See `Face`.
@@ -156,7 +159,7 @@ def _shape(request: Request) -> str:  # noqa: PLR0911 - one return for each kind
             return "/" + b"/".join(parts).decode("latin-1")
 
 
-def _routes(keys: RestKeys, accounts: RestAccounts) -> Mapping[str, Methods]:
+def _routes(keys: RestKeys, accounts: RestAccounts, usage: V1Usage) -> Mapping[str, Methods]:
     """Name every operation by what `_shape` returns and the method."""
     bulk_delete = Operation("bulk remove keys", Reach.KEYS, WRITE, keys.bulk_delete)
     verify = Operation("verify token", Reach.CALLER, READ, accounts.verify_token)
@@ -185,6 +188,9 @@ def _routes(keys: RestKeys, accounts: RestAccounts) -> Mapping[str, Methods]:
             "GET": Operation("list namespaces", Reach.ACCOUNT, READ, accounts.list_namespaces),
             "POST": Operation("create namespace", Reach.ACCOUNT, WRITE, accounts.create_namespace),
         },
+        "account/storage/kv/usage": {
+            "GET": Operation("get usage", Reach.ACCOUNT, READ, usage.rest_statement)
+        },
         "account": {"GET": Operation("get account", Reach.ACCOUNT, READ, accounts.get_account)},
         "account/tokens": {
             "GET": Operation("list tokens", Reach.ACCOUNT, ADMIN, accounts.list_tokens),
@@ -201,6 +207,7 @@ def _routes(keys: RestKeys, accounts: RestAccounts) -> Mapping[str, Methods]:
         "/memberships": {
             "GET": Operation("list memberships", Reach.CALLER, READ, accounts.list_memberships)
         },
+        "/graphql": {"POST": Operation("graphql", Reach.CALLER, READ, usage.graphql)},
         "/user": {"GET": Operation("get user", Reach.CALLER, READ, accounts.user)},
         "/user/tokens/verify": {"GET": verify},
     }

@@ -93,6 +93,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "condition_failed": Refusal(status=412, number=20412),
     "limit_reached": Refusal(status=429, number=10022),
     "rewrite_too_soon": Refusal(status=429, number=10022),
+    "quota_reached": Refusal(status=429, number=20429),
     "too_many_namespaces": Refusal(status=403, number=10018),
     "unavailable": Refusal(status=503, number=10001),
     "not_arrived": Refusal(status=503, number=20503),

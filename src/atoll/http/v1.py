@@ -53,6 +53,7 @@ from atoll.http.shown import TRUE, combined, headers_of_reading
 from atoll.http.v1_inside import V1Inside, is_inside
 from atoll.http.v1_locations import LOCATIONS_PREFIX, V1Locations
 from atoll.http.v1_nodes import NODES_PREFIX, V1Nodes
+from atoll.http.v1_usage import QUOTAS_PATH, USAGE_PATH, V1Usage
 from atoll.http.v1_watch import Watches
 from atoll.http.values import Values, admitted, headers_of_write, size_of, whole_value
 from atoll.principal import Permission, Principal
@@ -116,6 +117,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "condition_failed": 412,
     "limit_reached": 429,
     "rewrite_too_soon": 429,
+    "quota_reached": 429,
     "too_many_namespaces": 403,
     "unavailable": 503,
     "not_arrived": 503,
@@ -182,6 +184,7 @@ class V1:
         self._node = node
         self._bodies = bodies
         self._nodes = V1Nodes(node, bodies)
+        self._usage = V1Usage(node, bodies)
         self._locations = V1Locations(node)
         self._inside = V1Inside(node)
         self._values = Values(node, bodies, FACE_V1)
@@ -218,6 +221,8 @@ class V1:
         """
         if request.path.startswith(NODES_PREFIX):
             return await self._nodes.answer(request)
+        if request.path in {USAGE_PATH, QUOTAS_PATH}:
+            return await self._usage.answer(request)
         if request.path.startswith(LOCATIONS_PREFIX):
             return await self._locations.answer(request)
         if is_inside(request.path):

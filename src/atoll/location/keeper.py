@@ -13,6 +13,7 @@ from atoll.clock import Clock
 from atoll.core.limits import Limits
 from atoll.core.location_errors import CutOffError, NotHeldError, UnreachableError
 from atoll.core.model import (
+    USAGE_NAMESPACE,
     Batch,
     ListQuery,
     Page,
@@ -231,6 +232,11 @@ class Keeper:
 
     async def write(self, batch: Batch) -> Written:
         """See `Upstream`."""
+        if batch.namespace == USAGE_NAMESPACE:
+            # Counts pass through, ours and those from below: nobody here reads them.
+            return await self._link.call(
+                lambda upstream: upstream.write(batch), timeout_s=self._settings.read_s
+            )
         self.session.want(batch.namespace)
         return await self.writes.write(batch)
 

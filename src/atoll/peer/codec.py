@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from atoll.core import errors, location_errors, model, session
+from atoll.core import errors, location_errors, model, quota_errors, session
 from atoll.core.errors import AtollError, InvalidRequestError
 from atoll.core.location_errors import UnreachableError
 from atoll.core.model import LargeValue
@@ -290,7 +290,7 @@ _refusal: Final = msgspec.msgpack.Decoder(Refusal)
 def _tree(root: type[AtollError]) -> dict[str, type[AtollError]]:
     found = {root.code: root}
     for kind in root.__subclasses__():
-        if kind.__module__ in {errors.__name__, location_errors.__name__}:
+        if kind.__module__ in {errors.__name__, location_errors.__name__, quota_errors.__name__}:
             found |= _tree(kind)
     return found
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +24,11 @@ from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
 from atoll.http.dashboard.sessions import Console, Sessions
 from atoll.http.location_metrics import CentralMetrics
+from atoll.http.usage_metrics import UsageMetrics
+from atoll.metering import Metering
 from atoll.nodes import Nodes
 from atoll.oversight import Oversight
+from atoll.serve.counting import books_of, counting, courier_of, preparing
 from atoll.serve.server import FOLDER_MODE, UPKEEP_RETRY_S, Upkeep, empty_spool, serve_app
 from atoll.store import sqlite
 from atoll.store.sqlite import SqliteStore
@@ -135,9 +139,21 @@ async def serve(
     """
     config = node.config
     rotate = asyncio.Event()
+    books = await asyncio.to_thread(books_of, config)
+    metering = Metering(
+        node.central,
+        node.accounts,
+        clock=node.clock,
+        stored=lambda name: node.store.usage(name, now_us=node.central.now_us()),
+        books=books,
+        courier=await courier_of(config.data, CENTRAL_NAME, node.central.write),
+    )
+    # It takes a good part of a second, which commands that never serve should not wait for.
+    queries = await asyncio.to_thread(import_module, "atoll.http.analytics")
     oversight = Oversight(node.central)
     registry = CollectorRegistry()
     CentralMetrics(oversight, node.clock, registry)
+    UsageMetrics(metering, registry)
 
     def make(ready: Callable[[], bool]) -> App:
         return create_app(
@@ -151,6 +167,9 @@ async def serve(
                 ready=ready,
                 peers=node.nodes,
                 nodes=node.nodes,
+                metering=metering,
+                analytics=queries.Analytics(metering, node.accounts),
+                meter=meter,
                 oversight=oversight,
                 console=Console(
                     sessions=node.sessions,
@@ -162,18 +181,21 @@ async def serve(
             )
         )
 
-    await serve_app(
-        config,
-        make,
-        announce=announce,
-        clock=node.clock,
-        upkeep=(
-            Upkeep(name="sweep", work=node.central.sweep_forever),
-            Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
-            *beside,
-        ),
-        on_signal=lambda _: rotate.set(),
-    )
+    async with counting(config.data) as meter:
+        await serve_app(
+            config,
+            make,
+            announce=announce,
+            clock=node.clock,
+            upkeep=(
+                Upkeep(name="sweep", work=node.central.sweep_forever),
+                Upkeep(name="seal", work=lambda: _seal_forever(node, rotate)),
+                Upkeep(name="metering", work=lambda: metering.run(config.usage_interval_s)),
+                preparing(meter, node.clock),
+                *beside,
+            ),
+            on_signal=lambda _: rotate.set(),
+        )
 
 
 async def _seal_forever(node: Opened, rotate: asyncio.Event) -> None:

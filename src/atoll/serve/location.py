@@ -11,11 +11,11 @@ keeper listens on a unix socket in the folder, for readers and the Python progra
       cache/             what is held; may be thrown away
       journal            what central has not acknowledged
       readers/           what readers read lately, and counted
+      usage/             what was counted of requests and not delivered yet
       node.credential    what the location shows its upstream, if no setting says
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -36,7 +36,7 @@ from atoll.core.errors import ConfigError, UnauthenticatedError
 from atoll.http.app import App, Node, create_app
 from atoll.http.inside import KeeperInside, ReaderInside
 from atoll.http.location_metrics import KeeperMetrics
-from atoll.http.metrics import Readers, RequestMetrics
+from atoll.http.metrics import Readers
 from atoll.http.node import Inside
 from atoll.http.peer import Everybody
 from atoll.location.file_journal import FileJournal
@@ -44,7 +44,7 @@ from atoll.location.folder import KeeperLock, boot_id
 from atoll.location.keeper import Keeper, KeeperSettings
 from atoll.location.lmdb_cache import LmdbCache
 from atoll.location.lmdb_sight import LmdbSight
-from atoll.location.mapping import Collector, ReaderMapping
+from atoll.location.mapping import ReaderMapping
 from atoll.location.published import Published, publish
 from atoll.location.quick import KeeperQuick, Near, Quick
 from atoll.location.reader import Reader
@@ -53,6 +53,8 @@ from atoll.nodes import Nodes
 from atoll.peer.client import PeerClient
 from atoll.principal import EVERY_ACCOUNT, Permission, Principal
 from atoll.registry import check_name
+from atoll.serve.collecting import READER, collecting, telling
+from atoll.serve.counting import counting, delivering, preparing
 from atoll.serve.server import (
     FOLDER_MODE,
     Upkeep,
@@ -65,6 +67,7 @@ from atoll.serve.server import (
 )
 from atoll.serve.supervisor import ALIVE_S, Role, Supervisor, sign_of_life
 from atoll.upstream import Upstream
+from atoll.usage.meter import Meter
 
 OWNER_ONLY: Final = 0o600
 
@@ -72,16 +75,12 @@ FOLDER_NAME: Final = "locations"
 CACHE_NAME: Final = "cache"
 JOURNAL_NAME: Final = "journal"
 READERS_NAME: Final = "readers"
-READER: Final = "reader"
-REQUESTS_SUFFIX: Final = ".requests"
 SOCKET_NAME: Final = "keeper.sock"
 CREDENTIAL_NAME: Final = "node.credential"
 CREDENTIAL_BYTES_MAX: Final = 1024
 
 LABEL_BYTES: Final = 4
 """What tells the journals of one location apart."""
-COLLECT_S: Final = 1.0
-"""How often the keeper collects what readers read and counted."""
 SOCKET_BACKLOG: Final = 1024
 MS_PER_S: Final = 1000
 
@@ -276,6 +275,7 @@ def _app(
     central_us: Callable[[], int | None],
     inside: Inside,
     *,
+    meter: Meter,
     ready: Callable[[], bool],
     spool_dir: Path,
     near: Near,
@@ -308,6 +308,7 @@ def _app(
                 random_bytes=os.urandom,
                 grace_s=config.credential_grace_s,
             ),
+            meter=meter,
             registry=registry or CollectorRegistry(),
             inside=inside,
             access_log=config.access_log,
@@ -319,6 +320,7 @@ def _private_app(
     site: Site,
     keeper: Keeper,
     readers: Readers,
+    meter: Meter,
     *,
     ready: Callable[[], bool],
     spool_dir: Path,
@@ -342,6 +344,7 @@ def _private_app(
             inside=KeeperInside(keeper, registry),
             readers=readers,
             is_private=True,
+            meter=meter,
             access_log=False,
         )
     )
@@ -375,7 +378,7 @@ async def serve_alone(
             sign_of_life(part.alive_fd)
         announce(url)
 
-    async with kept(site) as keeper:
+    async with kept(site) as keeper, counting(site.folder) as meter:
         registry = CollectorRegistry()
         KeeperMetrics(keeper, registry)
         inside = KeeperInside(keeper, registry)
@@ -390,6 +393,7 @@ async def serve_alone(
                     keeper,
                     central_us,
                     inside,
+                    meter=meter,
                     ready=ready,
                     spool_dir=spool_dir,
                     near=near,
@@ -399,18 +403,25 @@ async def serve_alone(
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper, counted)),
+                    collecting(site.folder / READERS_NAME, keeper, counted),
                     Upkeep(
                         name="private",
                         work=lambda: serve_beside(
                             _private_config(site),
                             lambda ready: _private_app(
-                                site, keeper, lambda: counted, ready=ready, spool_dir=spool_dir
+                                site,
+                                keeper,
+                                lambda: counted,
+                                meter,
+                                ready=ready,
+                                spool_dir=spool_dir,
                             ),
                             private,
                         ),
                         is_vital=True,
                     ),
+                    await delivering(site.folder, site.name, keeper.write, config=site.config),
+                    preparing(meter, SystemClock()),
                     *(() if part is None else (_living(part),)),
                 ),
                 listener=listener,
@@ -431,18 +442,20 @@ def _near_keeper(site: Site, keeper: Keeper) -> KeeperQuick:
 async def serve_keeper(site: Site, part: Part) -> None:
     """Be the location's keeper, on its unix socket."""
     counted: dict[str, bytes] = {}
-    async with kept(site) as keeper:
+    async with kept(site) as keeper, counting(site.folder) as meter:
         with _private_socket(site) as listener:
             await serve_app(
                 _private_config(site),
                 lambda ready: _private_app(
-                    site, keeper, lambda: counted, ready=ready, spool_dir=_spool(site)
+                    site, keeper, lambda: counted, meter, ready=ready, spool_dir=_spool(site)
                 ),
                 announce=lambda _: sign_of_life(part.alive_fd),
                 clock=SystemClock(),
                 upkeep=(
                     Upkeep(name="keeper", work=keeper.run, is_vital=True),
-                    Upkeep(name="collect", work=lambda: _collect_forever(site, keeper, counted)),
+                    collecting(site.folder / READERS_NAME, keeper, counted),
+                    await delivering(site.folder, site.name, keeper.write, config=site.config),
+                    preparing(meter, SystemClock()),
                     _living(part),
                 ),
                 listener=listener,
@@ -491,7 +504,7 @@ async def serve_reader(site: Site, part: Part, name: str) -> None:
     listener = socket.socket(fileno=part.listen_fd)
     apps: list[App] = []
 
-    def make(ready: Callable[[], bool]) -> App:
+    def make(ready: Callable[[], bool], meter: Meter) -> App:
         inside = ReaderInside(keeper)
         apps.append(
             _app(
@@ -499,6 +512,7 @@ async def serve_reader(site: Site, part: Part, name: str) -> None:
                 reader,
                 reader.central_us,
                 inside,
+                meter=meter,
                 ready=ready,
                 spool_dir=_spool(site),
                 near=near,
@@ -507,17 +521,19 @@ async def serve_reader(site: Site, part: Part, name: str) -> None:
         return apps[-1]
 
     try:
-        await serve_app(
-            site.config,
-            make,
-            announce=lambda _: sign_of_life(part.alive_fd),
-            clock=SystemClock(),
-            upkeep=(
-                _living(part),
-                Upkeep(name="tell", work=lambda: _tell_forever(site, name, apps[0].metrics)),
-            ),
-            listener=listener,
-        )
+        async with counting(site.folder) as meter:
+            await serve_app(
+                site.config,
+                lambda ready: make(ready, meter),
+                announce=lambda _: sign_of_life(part.alive_fd),
+                clock=SystemClock(),
+                upkeep=(
+                    _living(part),
+                    telling(site.folder / READERS_NAME, name, lambda: apps[0].metrics),
+                    preparing(meter, SystemClock()),
+                ),
+                listener=listener,
+            )
     finally:
         listener.close()
         mapping.close()
@@ -572,56 +588,3 @@ def _living(part: Part) -> Upkeep:
             sign_of_life(part.alive_fd)
 
     return Upkeep(name="alive", work=show_forever, is_vital=True)
-
-
-async def _tell_forever(site: Site, name: str, metrics: RequestMetrics) -> None:
-    """Leave what was counted of requests where the keeper finds it."""
-    path = site.folder / READERS_NAME / f"{name}{REQUESTS_SUFFIX}"
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    clock = SystemClock()
-    while True:
-        await clock.sleep(COLLECT_S)
-        await asyncio.to_thread(_leave, metrics.counted(), fresh, path)
-
-
-def _leave(counted: bytes, fresh: Path, path: Path) -> None:
-    """Replace a file, so that whoever reads it finds all of it."""
-    with contextlib.suppress(OSError):  # A full disk is noticed by who keeps something.
-        fresh.write_bytes(counted)
-        fresh.replace(path)
-
-
-def _left(folder: Path) -> dict[str, bytes]:
-    """Return what readers left, by their names."""
-    found: dict[str, bytes] = {}
-    for path in sorted(folder.glob(f"{READER}-*{REQUESTS_SUFFIX}")):
-        with contextlib.suppress(OSError):
-            found[path.name.removesuffix(REQUESTS_SUFFIX)] = path.read_bytes()
-    return found
-
-
-def _forget_readers(folder: Path) -> None:
-    """Remove what readers left: those that there are leave it again within a second."""
-    for path in (*folder.glob(f"{READER}-*"), *folder.glob(f".{READER}-*")):
-        path.unlink(missing_ok=True)
-
-
-async def _collect_forever(site: Site, keeper: Keeper, counted: dict[str, bytes]) -> None:
-    """Collect what readers read and counted.
-
-    Args:
-        site: The location.
-        keeper: Whose cache they read.
-        counted: Where what they counted of requests goes.
-    """
-    folder = site.folder / READERS_NAME
-    await asyncio.to_thread(_forget_readers, folder)
-    collector = Collector(folder)
-    cache = keeper.knowledge.cache
-    assert isinstance(cache, LmdbCache)
-    cache.read_elsewhere = collector.was_read
-    clock = SystemClock()
-    while True:
-        await clock.sleep(COLLECT_S)
-        keeper.counts.add(collector.collect())
-        counted.update(await asyncio.to_thread(_left, folder))

@@ -1,0 +1,1 @@
+"""What is done and stored: counted, delivered, added up, priced and limited."""
