@@ -38,7 +38,10 @@ def barriers(page: Page) -> list[str]:
 
 def everywhere(desk: Desk, namespace: str) -> list[str]:
     """Return where all pages are."""
-    tops = [f"{desk.server.url}/dashboard/{name}" for name in ("", "tokens", "locations", "none")]
+    tops = [
+        f"{desk.server.url}/dashboard/{name}"
+        for name in ("", "tokens", "usage", "locations", "none")
+    ]
     return [*tops, *(desk.page_of(namespace, rest) for rest in PAGES)]
 
 

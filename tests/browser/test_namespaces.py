@@ -52,6 +52,29 @@ def test_a_title_that_is_taken_is_told_in_words(desk: Desk) -> None:
         expect(page.get_by_role("textbox", name="Title", exact=True)).to_have_value("taken")
 
 
+def test_usage_is_shown_with_its_statement(desk: Desk) -> None:
+    """What a program did stands there, added up, and the same as a statement of the month."""
+    namespace = desk.namespace("counted")
+    for number in range(7):
+        desk.put(namespace, f"k{number}", "v")
+        desk.get(namespace, f"k{number}")
+
+    with desk.signed_in() as page:
+        go(page, f"{desk.server.url}/dashboard/usage")
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name="counted"))
+        expect(row.get_by_role("cell").nth(0)).to_have_text("7")
+        expect(row.get_by_role("cell").nth(1)).to_have_text("7")
+        expect(page.get_by_role("table", name="Statement")).to_contain_text("storage")
+        page.get_by_role("link", name="7 days").click()
+        expect(row.get_by_role("cell").nth(1)).to_have_text("7")
+        page.get_by_label("Prices").select_option("2019")
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_role("table", name="Statement")).to_contain_text("0.00")
+        go(page, f"{desk.server.url}/dashboard/")
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name="counted"))
+        expect(row.get_by_role("img", name="14 operations")).to_be_visible()
+
+
 def test_tokens_are_made_shown_once_and_revoked(desk: Desk) -> None:
     """A token is for what was chosen, its secret is never seen again, and revoking ends it."""
     namespace = desk.namespace("for a token", key="v")

@@ -4,13 +4,14 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from decimal import Decimal
+from typing import Final
 from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from atoll.core import rules
-from atoll.core.errors import KeyNotFoundError, RouteNotFoundError
+from atoll.core.errors import ForbiddenError, KeyNotFoundError, RouteNotFoundError
 from atoll.core.model import LargeValue, Read
 from atoll.core.session import Status
 from atoll.http.dashboard import showing
@@ -18,15 +19,20 @@ from atoll.http.dashboard.atlas import LAND, dot_of, is_on_map, state_of
 from atoll.http.dashboard.browsing import DELIMITER, browse
 from atoll.http.dashboard.sessions import Console
 from atoll.http.dashboard.shipped import PAGES
+from atoll.http.dashboard.usage import SPANS, activity, last_day, spark
 from atoll.http.dashboard.visit import Visit
 from atoll.http.node import Node
 from atoll.oversight import Located, Oversight
 from atoll.principal import EVERY_ACCOUNT, Permission
+from atoll.usage.prices import DEFAULT_BOOK
+from atoll.usage.statement import month_of
 
 US_PER_S: Final = 1_000_000
 VERSION_TIME_SHIFT: Final = 10
 """What stands below the microseconds in a version."""
 PERCENT: Final = 100
+TOP_MAX: Final = 10
+"""How many namespaces a page about usage names."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,6 +68,7 @@ class Pages:
         self._top: Mapping[str, Make] = {
             "": self._namespaces,
             "tokens": self._tokens,
+            "usage": self._usage,
             "locations": self._locations,
         }
         self._inside: Mapping[str, Make] = {
@@ -103,8 +110,15 @@ class Pages:
             for one in await self._node.accounts.namespaces(visit.account.id)
             if visit.principal.may_see(one.id)
         ]
+        metering = self._node.metering
+        lately = {} if metering is None else await last_day(metering, visit.account.id)
         rows = [
-            {"namespace": one, "usage": await self._console.stored(one.id)}
+            {
+                "namespace": one,
+                "usage": await self._console.stored(one.id),
+                "operations": sum(lately.get(one.id, ())),
+                "bars": spark(lately.get(one.id, ())),
+            }
             for one in sorted(found, key=lambda one: (one.title.casefold(), one.id))
             if wanted.casefold() in one.title.casefold() or wanted == one.id
         ]
@@ -216,6 +230,41 @@ class Pages:
         ]
         return Page(template="tokens.html", facts={"rows": rows, "choices": namespaces})
 
+    async def _usage(self, visit: Visit) -> Page:
+        account, query = visit.own().id, visit.request.query
+        visit.principal.require(Permission.READ, account=account)
+        metering = self._node.metering
+        if metering is None or visit.principal.namespaces is not None:
+            raise ForbiddenError
+        span = visit.request.choice("span", default="day", options=tuple(SPANS))
+        prices, month = query.get("prices", DEFAULT_BOOK), query.get("month")
+        statement = await metering.statement(
+            account, prices=prices, month=month_of(month) if month else None
+        )
+        done = await activity(metering, account, span, top_max=TOP_MAX)
+        titles = {one.id: one.title for one in await self._node.accounts.namespaces(account)}
+        facts = {
+            "span": span,
+            "prices": prices,
+            "books": tuple(dict.fromkeys(book.name for book in metering.books)),
+            "statement": statement,
+            "activity": done,
+            "top": [
+                {
+                    "id": name,
+                    "title": titles.get(name),
+                    "counts": counts,
+                    "stored": (await self._console.stored(name)).bytes if name in titles else None,
+                }
+                for name, counts in done.top
+            ],
+            "used_up": [
+                state for state in metering.states if state.account == account and state.is_used_up
+            ],
+            "amount": _amount,
+        }
+        return Page(template="usage.html", facts=facts)
+
     async def _locations(self, visit: Visit) -> Page:
         visit.principal.require(Permission.ADMIN, account=EVERY_ACCOUNT)
         located = await self._oversight().locations()
@@ -296,6 +345,12 @@ def _hit_rate(status: Status) -> str | None:
     return f"{PERCENT * hits / asked:.1f} %" if asked else None
 
 
+def _amount(number: Decimal) -> str:
+    """Return a number without the zeros at its end."""
+    text = f"{number:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _query(**parameters: object) -> str:
     """Return a query; what is `None` is left out."""
     given = {name: value for name, value in parameters.items() if value is not None}
@@ -303,4 +358,4 @@ def _query(**parameters: object) -> str:
 
 
 PAGES.filters["size"] = showing.size
-cast("dict[str, object]", PAGES.globals)["q"] = _query
+PAGES.globals["q"] = _query  # pyright: ignore[reportArgumentType]

@@ -81,6 +81,7 @@ class Visit:
             "who": self.principal.id.replace(":", " "),
             "may_write": permission.rank >= Permission.WRITE.rank,
             "may_create": permission.rank >= Permission.WRITE.rank and whole,
+            "may_usage": whole and self.account is not None,
             "may_tokens": permission is Permission.ADMIN and whole,
             "may_locations": permission is Permission.ADMIN and everywhere and whole,
         }
