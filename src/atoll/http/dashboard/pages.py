@@ -111,7 +111,9 @@ class Pages:
             if visit.principal.may_see(one.id)
         ]
         metering = self._node.metering
-        lately = {} if metering is None else await last_day(metering, visit.account.id)
+        lately: Mapping[str, Sequence[int]] = {}
+        if metering is not None:
+            lately = await last_day(metering, visit.account.id)
         rows = [
             {
                 "namespace": one,
