@@ -69,6 +69,18 @@ def test_a_write_is_watched_as_it_arrives(desk: Desk) -> None:
         expect(row).to_contain_text("current")
         page.get_by_role("button", name="Write it again").click()
         expect(row.locator('[data-say="arrived"]')).to_contain_text("s")
+
+        # What a location holds nothing of has not arrived there.
+        desk.put(namespace, "other", "v")
+        go(page, desk.page_of(namespace, "/where?key=other"))
+        page.get_by_role("button", name="Write it again").click()
+        central = page.get_by_role("row").filter(has_text="central")
+        expect(central.locator('[data-say="arrived"]')).to_contain_text("ms")
+        for _ in range(2):
+            with page.expect_response("**/where/other"):
+                pass
+        expect(row).to_contain_text("nothing")
+        expect(row.locator('[data-say="arrived"]')).to_be_empty()
     after = desk.get(namespace, "key")
     assert (after.text, after.headers["etag"] != before) == ("v", True)
 
