@@ -29,6 +29,9 @@ KINDS: Final = {
 }
 
 
+runs: Final = itertools.count()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run an Atoll with a location, in which keys may be written at any rate."""
@@ -54,7 +57,9 @@ def kind(
     name: str = request.param
     release, is_module = KINDS[name]
     folder = tmp_path_factory.mktemp(name)
-    bindings = {f"NS{n}": create(access, f"{name} {n}").id for n in range(NAMESPACES)}
+    # When tests are dealt out to processes by file, a kind comes back with each file.
+    run = next(runs)
+    bindings = {f"NS{n}": create(access, f"{name} {run} {n}").id for n in range(NAMESPACES)}
     script = as_module(folder) if is_module else as_service_worker(folder, [*bindings])
     bound = itertools.chain.from_iterable(("--kv", f"{k}={v}") for k, v in bindings.items())
     with running_worker(

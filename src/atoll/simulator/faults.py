@@ -379,6 +379,11 @@ class Faults:
             self._network.cut(*above, silent=False)
             self._mark_all()
             await self._pause(self._random.random() * SHORT_S * 2)
+        if place.life is not None and place.life.frozen:
+            # Nobody can tell a process that stands still, and its machine may, anything.
+            if above:
+                self._network.join(*above)
+            return
         if _is_up(place) and self._random.random() < 0.5:  # noqa: PLR2004
             # As operators do it: by a setting, and a restart.
             place.crash()
