@@ -19,7 +19,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 VENV_CLOUDFLARE4 = .venv-cloudflare4
-WRANGLERS = tests/clients/wrangler-4.86 tests/clients/wrangler-newest
+NPM_FOLDERS = tests/clients/wrangler-4.86 tests/clients/wrangler-newest tests/clients/axe
 
 # pyright would otherwise take whichever Node the machine has, and look for news of itself.
 export PYRIGHT_PYTHON_GLOBAL_NODE = 0
@@ -68,7 +68,7 @@ $(VENV_CLOUDFLARE4)/.installed: requirements-cloudflare4.txt
 # A client that cannot be installed is no reason to run no test: those that need it say so and are
 # skipped, and where CI is set a skipped test has failed.
 clients: $(VENV)/.installed-dev
-	@for one in $(VENV_CLOUDFLARE4)/.installed $(WRANGLERS:=/node_modules/.installed); do \
+	@for one in $(VENV_CLOUDFLARE4)/.installed $(NPM_FOLDERS:=/node_modules/.installed); do \
 		$(MAKE) --no-print-directory --silent "$$one" \
 			|| echo "atoll: without $$one; the tests that need it will be skipped"; \
 	done
@@ -102,6 +102,6 @@ pins: $(VENV)/.made
 	done
 
 clean:
-	rm -rf $(VENV) $(VENV_CLOUDFLARE4) $(WRANGLERS:=/node_modules) build dist .cache .coverage \
+	rm -rf $(VENV) $(VENV_CLOUDFLARE4) $(NPM_FOLDERS:=/node_modules) build dist .cache .coverage \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from atoll.simulator.airports import SITES
+from atoll.core.airports import SITES
 from atoll.simulator.globe import PERCENTILE, TARGET_ALIVE_S, Seen, at_part, simulate_globe
 from atoll.simulator.pictures import draw_all
 

@@ -18,7 +18,7 @@ STOP_S_MAX: Final = 30.0
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What `dev.json` says."""
+    """What `dev.json` says, and the link that `atoll dev` prints."""
 
     account_id: str
     token: str
@@ -27,6 +27,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     namespace_id: str
     central: str
     locations: dict[str, str]
+    dashboard: str = ""
 
 
 class Server:
@@ -42,6 +43,11 @@ class Server:
     def url(self) -> str:
         """Where it answers."""
         return self.running.central
+
+    @property
+    def dashboard(self) -> str:
+        """The link that signs in to the dashboard, once."""
+        return self.running.dashboard
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it with a signal, if it still runs, and return its exit code."""

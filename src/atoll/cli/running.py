@@ -209,7 +209,8 @@ async def _dev(here: Here, rtt_ms: Mapping[str, float]) -> None:
                     locations=locations,
                 )
                 write_dev(config.data, running)
-                _greet(here.out, config, running, namespace)
+                link = f"{central}/dashboard/sign-in?code={node.sessions.link(running.token)}"
+                _greet(here.out, config, running, namespace, link)
                 await asyncio.Event().wait()
 
         try:
@@ -268,7 +269,7 @@ async def _namespace(node: Opened, account_id: str) -> Namespace:
     return await node.accounts.create_namespace(account_id, DEV_NAMESPACE)
 
 
-def _greet(out: Out, config: Config, running: Dev, namespace: Namespace) -> None:
+def _greet(out: Out, config: Config, running: Dev, namespace: Namespace, link: str) -> None:
     """Say where it is, and what to try."""
     elsewhere = config.data != Config().data
     folder = f" --data {shlex.quote(str(config.data))}" if elsewhere else ""
@@ -277,6 +278,7 @@ def _greet(out: Out, config: Config, running: Dev, namespace: Namespace) -> None
     lines = (
         f"Atoll {__version__} answers at {running.central}    (Ctrl-C stops it)",
         "",
+        f"  dashboard  {link}    (works once)",
         f"  token      {running.token}",
         f"  account    {running.account_id}",
         f"  namespace  {namespace.id}  {namespace.title}",
@@ -296,7 +298,7 @@ def _greet(out: Out, config: Config, running: Dev, namespace: Namespace) -> None
         "",
         *_at_a_location(running, namespace, folder),
     )
-    out.result(msgspec.to_builtins(running), "\n".join(lines))
+    out.result({**msgspec.to_builtins(running), "dashboard": link}, "\n".join(lines))
     sys.stdout.flush()
 
 

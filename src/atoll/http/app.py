@@ -18,6 +18,7 @@ from atoll.core.errors import AtollError
 from atoll.http import binding, peer, rest, v1
 from atoll.http.admin import Admin
 from atoll.http.body import Bodies, SpoolFile
+from atoll.http.dashboard import face as dashboard
 from atoll.http.exchange import Answer, Face, Request
 from atoll.http.hot import Hot
 from atoll.http.metered import TALLY, Metered, Tally
@@ -77,6 +78,9 @@ class App:
             None
             if node.peers is None
             else Peer(node.upstream, node.peers, bodies, stays=node.ready)
+        )
+        self._dashboard = (
+            None if node.console is None else dashboard.Dashboard(node, node.console, bodies)
         )
         self._is_private = node.is_private
         self.hot = (
@@ -219,6 +223,8 @@ class App:
         # Before all paths: a key of a binding may be named like any of them.
         if binding.NAMESPACE_HEADER in request.headers and not self._is_private:
             return self._binding
+        if self._dashboard is not None and request.path.startswith(dashboard.API_PREFIX):
+            self._dashboard.lend(request)
         path = request.path
         if self._peer is not None and path.startswith(peer.PREFIX):
             return self._peer
@@ -226,6 +232,8 @@ class App:
             return self._v1
         if path.startswith(rest.PREFIX) and not self._is_private:
             return self._rest
+        if self._dashboard is not None and path.startswith(dashboard.PREFIX):
+            return self._dashboard
         return self._admin
 
     async def _answer(self, face: Face, request: Request) -> Answer:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from atoll.accounts import Accounts
 from atoll.clock import Clock
 from atoll.core.limits import Limits
+from atoll.http.dashboard.sessions import Console
 from atoll.http.exchange import Answer, Request
 from atoll.http.metrics import Readers
 from atoll.http.peer import Admission
@@ -94,6 +95,8 @@ class Node:
     """At a keeper: what its readers have counted of requests."""
     is_private: bool = False
     """Whether it serves readers and programs of its own machine alone: a keeper's socket."""
+    console: Console | None = None
+    """What the dashboard needs, where there is one: at central."""
     watches_max: int = WATCHES_MAX
     """How many watches may be open at this process."""
     metering: Metering | None = None

@@ -22,6 +22,7 @@ from atoll.config import Config
 from atoll.core.errors import StoreError, StoreNotFoundError
 from atoll.core.model import CENTRAL_NAME
 from atoll.http.app import App, Node, create_app
+from atoll.http.dashboard.sessions import Console, Sessions
 from atoll.http.location_metrics import CentralMetrics
 from atoll.http.usage_metrics import UsageMetrics
 from atoll.metering import Metering
@@ -51,6 +52,8 @@ class Opened:
     central: Central
     accounts: Accounts
     nodes: Nodes
+    sessions: Sessions
+    """Who is signed in to the dashboard."""
 
 
 @asynccontextmanager
@@ -89,6 +92,7 @@ async def opened(config: Config, *, create: bool) -> AsyncGenerator[Opened]:
         )
         accounts = Accounts(central, limits=config.limits, clock=clock, random_bytes=os.urandom)
         nodes = Nodes(central, clock=clock, random_bytes=os.urandom)
+        sessions = Sessions(clock, os.urandom)
         yield Opened(
             config=config,
             clock=clock,
@@ -96,6 +100,7 @@ async def opened(config: Config, *, create: bool) -> AsyncGenerator[Opened]:
             central=central,
             accounts=accounts,
             nodes=nodes,
+            sessions=sessions,
         )
     finally:
         await store.close()
@@ -166,6 +171,11 @@ async def serve(
                 analytics=queries.Analytics(metering, node.accounts),
                 meter=meter,
                 oversight=oversight,
+                console=Console(
+                    sessions=node.sessions,
+                    stored=lambda name: node.store.usage(name, now_us=node.central.now_us()),
+                    secure=config.tls_certificate is not None,
+                ),
                 registry=registry,
                 access_log=config.access_log,
             )

@@ -13,8 +13,9 @@ from random import Random
 from typing import Final
 
 from atoll.checking.facts import Question, Violation
+from atoll.core.airports import Site
 from atoll.core.model import CacheStatus, Mutation, Read, Reading
-from atoll.simulator.airports import Site, draw_sites, one_way_s
+from atoll.simulator.airports import draw_sites, one_way_s
 from atoll.simulator.clients import Client
 from atoll.simulator.loop import VirtualLoop, run
 from atoll.simulator.plan import CENTRAL, NAMESPACES, LocationPlan, Plan

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from atoll.simulator.airports import SITES, Site
+from atoll.core.airports import SITES, Site
 from atoll.simulator.globe import PERCENTILE, TARGET_ALIVE_S, TARGET_CUT_S, Asked, Seen, at_part
 from atoll.simulator.plan import CENTRAL
 

@@ -5,7 +5,8 @@ from random import Random
 from typing import Final
 
 from atoll.checking.facts import DRIFT_MAX
-from atoll.simulator.airports import Site, draw_sites, one_way_s
+from atoll.core.airports import Site
+from atoll.simulator.airports import draw_sites, one_way_s
 
 CENTRAL: Final = "central"
 NAMESPACES: Final = ("a" * 32, "b" * 32)
