@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.cli.conftest import Atoll
+from tests.support.pipes import has_come
 
 LINE_S_MAX = 60.0
 
@@ -26,7 +26,7 @@ def watching(atoll: Atoll, *args: str) -> Generator[Callable[[], str]]:
         nonlocal pending
         assert process.stdout is not None
         while b"\n" not in pending:
-            ready, _, _ = select.select([process.stdout], [], [], LINE_S_MAX)
+            ready = has_come(process.stdout, within_s=LINE_S_MAX)
             piece = os.read(process.stdout.fileno(), 65_536) if ready else b""
             assert piece, process.poll()
             pending += piece

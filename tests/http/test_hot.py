@@ -26,6 +26,7 @@ from atoll.usage.quotas import Stop
 from tests.http.locations import World
 from tests.http.site import Site
 from tests.http.test_wire import Server, Wire, serving
+from tests.support.location import beside
 
 pytestmark = pytest.mark.anyio
 
@@ -119,6 +120,8 @@ async def pair(
         meter.close()
         for place in world.places:
             await place.stop()
+            assert isinstance(place.cache, LmdbCache)
+            beside(place.cache.close)
 
 
 async def fill(site: Site) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.processes.test_locations import User, atoll, location, paris, part, user_of
+from tests.support.pipes import has_come
 from tests.support.server import ATOLL, START_S_MAX, STOP_S_MAX, Server, environment, serving
 
 __all__ = ["paris"]
@@ -43,8 +43,7 @@ class Watching:
         """Return the next line. What is waited for must not wait in a buffer of Python's."""
         assert self._process.stdout is not None
         while b"\n" not in self._pending:
-            ready, _, _ = select.select([self._process.stdout], [], [], START_S_MAX)
-            assert ready, "nothing came"
+            assert has_come(self._process.stdout, within_s=START_S_MAX), "nothing came"
             piece = os.read(self._process.stdout.fileno(), 65_536)
             assert piece, "the command has ended"
             self._pending += piece

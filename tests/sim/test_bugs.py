@@ -16,7 +16,7 @@ import pytest
 BUGS = Path(__file__).parent / "bugs"
 SOURCE = Path(__file__).parents[2] / "src"
 SECONDS_MAX = 900
-SEEDS_MAX = 200
+SEEDS_MAX = 400
 COMMAND = "from atoll.cli import main; main()"
 
 

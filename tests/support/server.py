@@ -1,7 +1,6 @@
 """A real Atoll: `atoll dev` in a process of its own, on a free port, with data in a folder."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from tests.support.pipes import has_come
 
 ATOLL: Final = Path(sys.executable).with_name("atoll")
 START_S_MAX: Final = 60.0
@@ -89,7 +90,7 @@ def started(data: Path, *, locations: str = "none", **settings: str) -> Server:
     """Start `atoll dev` and wait until it says that it answers."""
     process = start(data, locations=locations, **settings)
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START_S_MAX)
+    ready = has_come(process.stdout, within_s=START_S_MAX)
     said = _document(process) if ready else ""
     if not said:
         process.kill()

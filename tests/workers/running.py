@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import re
-import select
 import signal
 import subprocess
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from tests.clients import installed
+from tests.support.pipes import has_come
 from tests.support.server import ATOLL, environment
 
 START_S_MAX: Final = 60.0
@@ -95,7 +95,7 @@ def running_worker(
 
 def _url(process: "subprocess.Popen[str]", log: Path) -> str:
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START_S_MAX)
+    ready = has_come(process.stdout, within_s=START_S_MAX)
     said = process.stdout.readline() if ready else ""
     found = re.search(r"http://\S+?(?=,)", said)
     assert found is not None, said + log.read_text()
