@@ -1,7 +1,9 @@
 """The log: every event, ours and the libraries', to standard error in one form."""
 
+import contextlib
 import logging
 import sys
+from typing import Any, BinaryIO, TextIO, cast
 
 import msgspec
 import structlog
@@ -32,7 +34,9 @@ def configure_log(config: Config) -> None:
         structlog.configure(
             processors=shared,
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            logger_factory=structlog.BytesLoggerFactory(
+                cast("BinaryIO", _Lossy(sys.stderr.buffer))
+            ),
         )
     else:
         plain = structlog.dev.plain_traceback
@@ -41,7 +45,7 @@ def configure_log(config: Config) -> None:
         structlog.configure(
             processors=shared,
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+            logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         )
     # uvicorn tells of its own start and stop; so do we, so that only its complaints are left.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[_Forwarded()], force=True)
@@ -51,6 +55,23 @@ def _line(event: dict[str, object], **_: object) -> bytes:
     """Write an event with what people look for first in front."""
     first = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
     return msgspec.json.encode({**first, **event}, enc_hook=repr)
+
+
+class _Lossy:
+    """A stream for the log. On a full disk lines are lost, rather than what was to be logged."""
+
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - of text or of bytes
+        self._stream = stream
+
+    def write(self, line: Any) -> None:  # noqa: ANN401 - as above
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        """Flush it, as far as that works."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Forwarded(logging.Handler):
